@@ -20,5 +20,6 @@ pub mod error;
 pub mod kernel;
 pub mod plan;
 pub mod policy;
+pub mod qos;
 pub mod quantity;
 pub mod record;
