@@ -54,10 +54,11 @@ impl CpuSet {
 
     /// The CPUs, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.words
-            .iter()
-            .enumerate()
-            .flat_map(|(i, w)| (0..64).filter(move |b| w & (1 << b) != 0).map(move |b| i * 64 + b))
+        self.words.iter().enumerate().flat_map(|(i, w)| {
+            (0..64)
+                .filter(move |b| w & (1 << b) != 0)
+                .map(move |b| i * 64 + b)
+        })
     }
 
     /// The CPUs in either set.
@@ -188,6 +189,23 @@ impl fmt::Debug for CpuSet {
     }
 }
 
+/// Serialises a set as its list format, for `#[serde(with = "…")]`.
+pub mod text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::CpuSet;
+
+    /// Writes the list format.
+    pub fn serialize<S: Serializer>(set: &CpuSet, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(set)
+    }
+
+    /// Reads the list format.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<CpuSet, D::Error> {
+        String::deserialize(d)?.parse().map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,14 +216,33 @@ mod tests {
 
     #[test]
     fn prints_the_kernels_list_format() {
-        for (given, printed) in [("", ""), ("5", "5"), ("5,3,1,0", "0-1,3,5"), ("1-2,3-5", "1-5"), ("0-1,0", "0-1")] {
+        for (given, printed) in [
+            ("", ""),
+            ("5", "5"),
+            ("5,3,1,0", "0-1,3,5"),
+            ("1-2,3-5", "1-5"),
+            ("0-1,0", "0-1"),
+        ] {
             assert_eq!(set(given).to_string(), printed);
         }
     }
 
     #[test]
     fn refuses_what_is_no_list() {
-        for bad in ["abc", "3-1", "1-3-4", "0-4294967295", "1,", ",", "-1", "1-", " 1", "0x1", "8192", "1\0"] {
+        for bad in [
+            "abc",
+            "3-1",
+            "1-3-4",
+            "0-4294967295",
+            "1,",
+            ",",
+            "-1",
+            "1-",
+            " 1",
+            "0x1",
+            "8192",
+            "1\0",
+        ] {
             assert!(bad.parse::<CpuSet>().is_err(), "{bad:?}");
         }
     }

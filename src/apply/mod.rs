@@ -1,1 +1,228 @@
-//! TODO
+//! Writes a plan: in the order the kernel's rules demand, read back, and put back where the policy says so.
+
+mod order;
+mod tree;
+mod write;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::kernel::control::{Knob, Value};
+use crate::kernel::fs::Roots;
+use crate::kernel::group::Group;
+use crate::plan::{Level, Plan, TreeMove, Write};
+use order::Pending;
+
+pub use tree::{attach, make, remove};
+
+/// What became of one planned write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The write.
+    #[serde(flatten)]
+    pub write: Write,
+    /// What the file said before; `None` where the group is new.
+    pub before: Option<Value>,
+    /// What the file says now; `None` where it could not be read.
+    pub after: Option<Value>,
+}
+
+impl Done {
+    /// Whether the file says what was planned.
+    pub fn holds(&self) -> bool {
+        self.after
+            .as_ref()
+            .is_some_and(|after| self.write.knob.reads_back_as(&self.write.value, after))
+    }
+}
+
+/// The values a set of writes is about to change: what is put back, and what a record keeps.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    values: Vec<Option<Value>>,
+    bursts: Vec<Option<i64>>,
+    /// The weights of groups about to become idle, which the kernel forgets.
+    weights: Vec<(Group, Knob, Value)>,
+}
+
+impl Snapshot {
+    /// Reads what the writes' files say. A group that is about to be made says nothing.
+    pub fn take(writes: &[Write], made: Option<&TreeMove>) -> Result<Self> {
+        let mut snapshot = Self::default();
+        for write in writes {
+            let is_new = made.is_some_and(|tree| tree.make.contains(&write.group)) && !write.group.exists();
+            let read = |knob| if is_new { Ok(None) } else { write.group.read(knob) };
+            snapshot.values.push(match read(write.knob) {
+                Ok(value) => value,
+                // A neighbour may go at any time; it needs nothing then.
+                Err(e) if e.is_gone() && write.level == Level::Neighbour => Some(write.value.clone()),
+                Err(e) => return Err(e),
+            });
+            snapshot.bursts.push(match write.knob {
+                Knob::Quota => read(Knob::Burst)?.and_then(|burst| burst.int()),
+                _ => None,
+            });
+            if write.knob == Knob::Idle && !is_new {
+                for knob in [Knob::Shares, Knob::Weight] {
+                    if let Some(value) = write.group.read(knob)? {
+                        snapshot.weights.push((write.group.clone(), knob, value));
+                    }
+                }
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// What the file of the `index`th write said.
+    pub fn before(&self, index: usize) -> Option<&Value> {
+        self.values.get(index).and_then(Option::as_ref)
+    }
+
+    /// The writes that put everything back, except what is as it was.
+    pub fn restoring(&self, writes: &[Write]) -> Vec<Write> {
+        let why = "as it was before";
+        let values = writes.iter().zip(&self.values).filter_map(|(write, before)| {
+            let value = before.clone()?;
+            Some(Write {
+                value,
+                fallback: None,
+                why: why.to_owned(),
+                ..write.clone()
+            })
+        });
+        let weights = self.weights.iter().filter(|(group, knob, _)| {
+            // An idle group had no weight of its own to begin with.
+            let was_idle = |w: &Write, v: &Option<Value>| {
+                w.group == *group && w.knob == Knob::Idle && *v == Some(Value::Int(1))
+            };
+            !writes.iter().zip(&self.values).any(|(w, v)| was_idle(w, v))
+                && !writes.iter().any(|w| w.group == *group && w.knob == *knob)
+        });
+        let weights = weights.map(|(group, knob, value)| Write {
+            level: Level::Pod,
+            group: group.clone(),
+            knob: *knob,
+            value: value.clone(),
+            fallback: None,
+            why: why.to_owned(),
+        });
+        values.chain(weights).collect()
+    }
+}
+
+/// Applies a plan for a process. Everything that can be done is done; what cannot is in the errors, and the caller's
+/// policy decides what follows.
+pub fn apply(plan: &Plan, snapshot: &Snapshot, roots: &Roots, pid: i32) -> (Vec<Done>, Vec<Error>) {
+    let mut errors = Vec::new();
+    let mut writes: Vec<(usize, &Write)> = plan.writes.iter().enumerate().collect();
+    if let Some(tree) = &plan.tree {
+        if let Err(error) = make(&tree.make) {
+            errors.push(error);
+            writes.retain(|(_, write)| write.group.exists());
+        }
+    }
+    for (switch, on) in &plan.switches {
+        if let Err(error) = switch.write(roots, *on) {
+            errors.push(error.hint("without this switch the identity is not written"));
+            writes.retain(|(_, write)| !matches!(write.knob, Knob::BvtWarp | Knob::Priority | Knob::Expel));
+            break;
+        }
+    }
+    run(&writes, snapshot, &mut errors);
+    if let Some(tree) = &plan.tree {
+        if let Err(error) = attach(tree, pid) {
+            errors.push(error);
+        }
+    }
+    let done = plan
+        .writes
+        .iter()
+        .enumerate()
+        .map(|(index, write)| Done {
+            write: write.clone(),
+            before: snapshot.before(index).cloned(),
+            after: write.group.read(write.knob).ok().flatten(),
+        })
+        .collect();
+    (done, errors)
+}
+
+/// Brings files to the values wanted, from whatever they say now.
+pub fn bring(writes: &[Write]) -> Vec<Error> {
+    match Snapshot::take(writes, None) {
+        Ok(snapshot) => {
+            let mut errors = Vec::new();
+            run(
+                &writes.iter().enumerate().collect::<Vec<_>>(),
+                &snapshot,
+                &mut errors,
+            );
+            errors
+        }
+        Err(error) => vec![error],
+    }
+}
+
+/// The steps, and a second look at every file: what reads back wrong is written once more.
+fn run(writes: &[(usize, &Write)], snapshot: &Snapshot, errors: &mut Vec<Error>) {
+    let pending: Vec<Pending<'_>> = writes
+        .iter()
+        .map(|(index, write)| Pending {
+            write,
+            before: snapshot.values.get(*index).cloned().flatten(),
+            burst_before: snapshot.bursts.get(*index).copied().flatten(),
+        })
+        .collect();
+    let mut accepted: Vec<Option<Value>> = pending.iter().map(|p| Some(p.write.value.clone())).collect();
+    for step in order::order(&pending) {
+        let planned = step.completes.and_then(|index| pending.get(index));
+        let fallback = planned.and_then(|p| p.write.fallback.as_ref());
+        let result = write::write(&step.group, step.knob, &step.value, fallback);
+        let slot = step.completes.and_then(|index| accepted.get_mut(index));
+        match result {
+            Ok(value) => {
+                if let Some(slot) = slot {
+                    *slot = Some(value);
+                }
+            }
+            Err(error) => {
+                let neighbour = planned.is_some_and(|p| p.write.level == Level::Neighbour);
+                if !(neighbour && error.is_gone()) {
+                    errors.push(error);
+                }
+                if let Some(slot) = slot {
+                    *slot = None;
+                }
+            }
+        }
+    }
+    for (p, value) in pending.iter().zip(accepted) {
+        let Some(value) = value else { continue };
+        if let Err(error) = settle(p.write, &value) {
+            if !(p.write.level == Level::Neighbour && error.is_gone()) {
+                errors.push(error);
+            }
+        }
+    }
+}
+
+/// Reads back; a file that says something else is written once more, and then it is an error.
+fn settle(write: &Write, value: &Value) -> Result<()> {
+    let (group, knob) = (&write.group, write.knob);
+    if write::differs(group, knob, value)?.is_none() {
+        return Ok(());
+    }
+    if knob == Knob::BvtWarp {
+        // Writing the value that is there is a no-op; the flags behind it follow a change only.
+        group.write(knob, &Value::Int(0))?;
+    }
+    group.write(knob, value)?;
+    match write::differs(group, knob, value)? {
+        None => Ok(()),
+        Some(found) => Err(Error::invalid(
+            format!("{knob} of {}", group.dir().display()),
+            format!("wrote {value}, reads back {found}"),
+        )
+        .hint("somebody else writes it, or the kernel cannot do it")),
+    }
+}

@@ -1,0 +1,75 @@
+//! Reading and writing the kernel's small text files, with errors that say what was done to which file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Control files, sysctls and topology files are at most a page; anything beyond this is not one of them.
+const MAX_TEXT: u64 = 256 * 1024;
+
+/// Where the kernel's file systems are. Everything is read and written below `root`, which is `/` on a live node
+/// and a fixture tree for kernels that cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
+    root: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self::at("/")
+    }
+}
+
+impl Roots {
+    /// The file systems below `root`.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// An absolute path of the node, below this root.
+    pub fn path(&self, absolute: &str) -> PathBuf {
+        self.root.join(absolute.trim_start_matches('/'))
+    }
+
+    /// The cgroup mount point every distribution uses.
+    pub fn cgroup(&self) -> PathBuf {
+        self.path("/sys/fs/cgroup")
+    }
+}
+
+/// Reads a small text file without its trailing newline.
+pub fn read(path: &Path) -> Result<String> {
+    let fail = |e: &io::Error| Error::os("read", path, e);
+    let file = File::open(path).map_err(|e| fail(&e))?;
+    let mut text = String::new();
+    file.take(MAX_TEXT)
+        .read_to_string(&mut text)
+        .map_err(|e| fail(&e))?;
+    text.truncate(text.trim_end_matches('\n').len());
+    Ok(text)
+}
+
+/// The same, where the file's absence is an answer.
+pub fn read_if_there(path: &Path) -> Result<Option<String>> {
+    match read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.is_gone() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Writes a value in one `write` call to a file that is already there.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    let fail = |e: &io::Error| Error::os(format!("write {text:?} to"), path, e);
+    // Control files ignore truncation; fixture trees need it.
+    let mut file = OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .map_err(|e| fail(&e))?;
+    // A zero-length write changes nothing and succeeds silently; a newline clears.
+    let bytes = if text.is_empty() { b"\n" } else { text.as_bytes() };
+    file.write_all(bytes).map_err(|e| fail(&e))
+}

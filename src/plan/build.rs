@@ -1,0 +1,549 @@
+//! From treatment and facts to the plan.
+
+use super::facts::{BurstRule, Facts, Neighbour, NodeCpus, PodPlace};
+use super::{Level, Plan, TreeMove, Write};
+use crate::kernel::control::{Controller, Knob, Value, Version};
+use crate::kernel::group::{Group, Groups};
+use crate::kernel::identity::Rung;
+use crate::policy::treatment::{BATCH_PERIOD, BatchValues, CpusRule, Placement, Treatment};
+use crate::qos::{KubeQos, QosClass};
+
+/// The class tree's shape, from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeShape {
+    /// The tree's root group: an absolute cgroup path.
+    pub root: String,
+    /// Whether only best effort ever lives in it, so that the root itself may be idle.
+    pub offline_only: bool,
+    /// The values of Kubernetes' own groups by QoS class, where Group Identity writes them.
+    pub kube_identity: Option<KubeIdentity>,
+}
+
+/// The identity of Kubernetes' own groups (Koordinator: `kubepods` is always 0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KubeIdentity {
+    /// `kubepods/burstable`.
+    pub burstable: i8,
+    /// `kubepods/besteffort`.
+    pub best_effort: i8,
+}
+
+/// Plans everything for one container. Pure: the same input gives the same plan.
+pub fn build(treatment: &Treatment, facts: &Facts, shape: &TreeShape) -> Plan {
+    let mut builder = Builder {
+        treatment,
+        facts,
+        writes: Vec::new(),
+        lost: treatment.refused.clone(),
+    };
+    let tree = builder.place(shape);
+    let groups = match &tree {
+        Some(tree) => moved(&facts.groups, tree),
+        None => facts.groups.clone(),
+    };
+    let place = Place {
+        pod: builder.pod_groups(tree.as_ref()),
+        tree: tree.as_ref(),
+        groups: &groups,
+    };
+    builder.carry(&place);
+    builder.identity(&place, shape);
+    builder.time(&place);
+    builder.burst(&place);
+    builder.cpus(&place);
+    let placement = if tree.is_some() {
+        Placement::ClassTree
+    } else {
+        Placement::Keep
+    };
+    let Builder { writes, mut lost, .. } = builder;
+    for (rung, why) in &facts.ladder.passed_over {
+        lost.push(format!("identity: {rung} passed over: {why}"));
+    }
+    Plan {
+        class: treatment.class,
+        placement,
+        rung: facts.ladder.rung,
+        switches: facts.ladder.switches.clone(),
+        tree,
+        writes,
+        groups,
+        lost,
+    }
+}
+
+/// Where the writes go.
+struct Place<'a> {
+    pod: Option<Groups>,
+    tree: Option<&'a TreeMove>,
+    groups: &'a Groups,
+}
+
+struct Builder<'a> {
+    treatment: &'a Treatment,
+    facts: &'a Facts,
+    writes: Vec<Write>,
+    lost: Vec<String>,
+}
+
+impl Builder<'_> {
+    fn set(&mut self, level: Level, group: Option<&Group>, knob: Knob, value: Value, why: impl Into<String>) {
+        let Some(group) = group else {
+            self.lost.push(format!(
+                "{knob}: no hierarchy with the {} controller",
+                knob.controller().name()
+            ));
+            return;
+        };
+        let write = Write {
+            level,
+            group: group.clone(),
+            knob,
+            value,
+            fallback: None,
+            why: why.into(),
+        };
+        // One writer per value: what is planned later for the same file takes its place.
+        match self
+            .writes
+            .iter_mut()
+            .find(|w| w.knob == knob && w.group == write.group)
+        {
+            Some(earlier) => *earlier = write,
+            None => self.writes.push(write),
+        }
+    }
+
+    fn int(&mut self, level: Level, groups: &Groups, knob: Knob, value: i64, why: impl Into<String>) {
+        self.set(level, groups.of(knob.controller()), knob, Value::Int(value), why);
+    }
+
+    /// The move into the class tree, where the treatment asks for one and a hook can do it.
+    fn place(&mut self, shape: &TreeShape) -> Option<TreeMove> {
+        let facts = self.facts;
+        let wanted = match self.treatment.placement {
+            Placement::Keep => false,
+            Placement::ClassTree => true,
+            Placement::Auto => {
+                self.treatment.class == QosClass::Be
+                    && facts.pod.as_ref().is_none_or(|pod| pod.kube_qos.is_none())
+                    && matches!(facts.ladder.rung, Rung::Idle | Rung::Weight)
+            }
+        };
+        if !wanted {
+            return None;
+        }
+        let class = format!("{}/{}", shape.root, self.treatment.class.group_name());
+        let controllers = [Controller::Cpu, Controller::Cpuset];
+        let from: Vec<&Group> = controllers.iter().filter_map(|c| facts.groups.of(*c)).collect();
+        if from.iter().any(|group| group.version == Version::V2) {
+            self.lost.push(
+                "placement: on cgroup v2 a hook cannot move a container into the class tree; kept where it is (configure plimsoll-runtime as the engine's runtime for class-tree)".to_owned(),
+            );
+            return None;
+        }
+        if facts
+            .groups
+            .memory
+            .as_ref()
+            .is_some_and(|memory| from.iter().any(|g| g.mount == memory.mount))
+        {
+            self.lost
+                .push("placement: cpu and memory share a hierarchy here; kept where it is".to_owned());
+            return None;
+        }
+        let mut path = vec![shape.root.clone(), class];
+        if let Some(pod) = &facts.pod {
+            path.push(pod.groups.cpu.name().to_owned());
+        }
+        path.push(facts.name.clone());
+        let mut make: Vec<Group> = Vec::new();
+        let mut to: Vec<Group> = Vec::new();
+        for group in &from {
+            let mut at = String::new();
+            let mut last = None;
+            for part in &path {
+                at = if part.starts_with('/') {
+                    part.clone()
+                } else {
+                    format!("{at}/{part}")
+                };
+                let next = group.at(at.clone());
+                if !make.contains(&next) {
+                    make.push(next.clone());
+                }
+                last = Some(next);
+            }
+            // cpu and cpuset may be one hierarchy.
+            if let Some(last) = last.filter(|last| !to.contains(last)) {
+                to.push(last);
+            }
+        }
+        let mut origin: Vec<Group> = Vec::new();
+        for group in from {
+            if !origin.contains(group) {
+                origin.push(group.clone());
+            }
+        }
+        self.lost.push(
+            "placement: moved by a hook alone, `exec` joins the old group and `update` writes it; configure plimsoll-runtime to close both".to_owned(),
+        );
+        Some(TreeMove {
+            make,
+            to,
+            from: origin,
+        })
+    }
+
+    /// The pod's groups after the move: its own group in the class tree, or where it is.
+    fn pod_groups(&self, tree: Option<&TreeMove>) -> Option<Groups> {
+        let pod = self.facts.pod.as_ref()?;
+        match tree {
+            None => Some(pod.groups.clone()),
+            Some(tree) => moved(&self.facts.groups, tree).map(|group| match group.path.rsplit_once('/') {
+                Some((parent, _)) if tree.to.contains(group) => Some(group.at(parent)),
+                _ => pod_of(&pod.groups, group),
+            }),
+        }
+    }
+
+    /// A moved group starts with the kernel's defaults: shares, period and quota go along.
+    fn carry(&mut self, place: &Place<'_>) {
+        if place.tree.is_none() {
+            return;
+        }
+        let cpu = self.facts.cpu;
+        let why = "carried over from the engine's group";
+        self.int(
+            Level::Container,
+            place.groups,
+            weight_knob(place.groups),
+            cpu.weight,
+            why,
+        );
+        self.int(Level::Container, place.groups, Knob::Period, cpu.period, why);
+        self.int(Level::Container, place.groups, Knob::Quota, cpu.quota, why);
+        if let Some(cpus) = self.facts.cpus.clone() {
+            self.set(
+                Level::Container,
+                place.groups.cpuset.as_ref(),
+                Knob::Cpus,
+                Value::Set(cpus),
+                why,
+            );
+        }
+    }
+
+    fn identity(&mut self, place: &Place<'_>, shape: &TreeShape) {
+        let (rung, identity) = (self.facts.ladder.rung, self.treatment.identity);
+        self.lost.extend(rung.lost(identity).map(str::to_owned));
+        let settings = rung.settings(identity, weight_knob(place.groups));
+        let mut targets: Vec<(Level, Group)> = Vec::new();
+        if let Some(tree) = place.tree {
+            let at = |path: String| place.groups.cpu.at(path);
+            let class = at(format!("{}/{}", shape.root, self.treatment.class.group_name()));
+            if !rung.is_hierarchical() && shape.offline_only && tree.make.iter().any(|g| g.path == shape.root)
+            {
+                // Idle orders siblings: against everything else on the node the root of the tree is what counts.
+                targets.push((Level::Tree, at(shape.root.clone())));
+            }
+            targets.push((Level::Class, class));
+        } else if let Some(pod) = &place.pod {
+            targets.push((Level::Pod, pod.cpu.clone()));
+        }
+        if rung.is_hierarchical() || targets.is_empty() {
+            if place.tree.is_some() {
+                if let Some(pod) = &place.pod {
+                    targets.push((Level::Pod, pod.cpu.clone()));
+                }
+            }
+            targets.push((Level::Container, place.groups.cpu.clone()));
+        }
+        if rung == Rung::Idle && identity < 0 && place.tree.is_none() {
+            match (&place.pod, self.facts.pod.as_ref().and_then(|pod| pod.kube_qos)) {
+                (Some(_), Some(_)) => self.lost.push(
+                    "placement: kept under kubepods, cpu.idle on the pod orders it below its siblings in the same QoS group only; class-tree puts it below all online pods".to_owned(),
+                ),
+                (Some(_), None) => {}
+                (None, _) => self.lost.push(
+                    "placement: while the container's own group is idle, a later write of its shares or weight is refused by the kernel (EINVAL)".to_owned(),
+                ),
+            }
+        }
+        for (level, group) in targets {
+            for setting in &settings {
+                self.writes.push(Write {
+                    level,
+                    group: group.clone(),
+                    knob: setting.knob,
+                    value: Value::Int(setting.value),
+                    fallback: setting.fallback.map(Value::Int),
+                    why: self.treatment.identity_why.clone(),
+                });
+            }
+        }
+        self.kube_identity(shape);
+    }
+
+    /// Kubernetes' own groups, as koordlet writes them: children made later inherit at mkdir.
+    fn kube_identity(&mut self, shape: &TreeShape) {
+        let (Some(identity), Rung::GroupIdentity) = (shape.kube_identity, self.facts.ladder.rung) else {
+            return;
+        };
+        let groups = self
+            .facts
+            .pod
+            .iter()
+            .flat_map(|pod: &PodPlace| pod.kube_groups.iter());
+        for (qos, group) in groups {
+            let (value, why) = match qos {
+                KubeQos::Guaranteed => (0, "kubepods itself is always normal"),
+                KubeQos::Burstable => (identity.burstable, "online pods live here"),
+                KubeQos::BestEffort => (identity.best_effort, "offline pods live here"),
+            };
+            self.set(
+                Level::KubeQos,
+                Some(group),
+                Knob::BvtWarp,
+                Value::Int(value.into()),
+                why,
+            );
+        }
+    }
+
+    /// Shares, quota and memory from batch resources; no quota for CPUs of one's own.
+    fn time(&mut self, place: &Place<'_>) {
+        let levels = [
+            (Level::Pod, place.pod.clone(), self.treatment.pod_batch),
+            (Level::Container, Some(place.groups.clone()), self.treatment.batch),
+        ];
+        for (level, groups, batch) in levels {
+            let Some(groups) = groups else { continue };
+            if let Some(batch) = batch {
+                self.batch(level, &groups, &batch);
+            }
+            let now = match level {
+                Level::Pod => self.facts.pod.as_ref().map_or(-1, |pod| pod.quota),
+                _ => self.facts.cpu.quota,
+            };
+            if self.treatment.unset_quota && now != -1 {
+                self.int(
+                    level,
+                    &groups,
+                    Knob::Quota,
+                    -1,
+                    "CPUs of its own are not throttled",
+                );
+            }
+        }
+    }
+
+    fn batch(&mut self, level: Level, groups: &Groups, batch: &BatchValues) {
+        let knob = weight_knob(groups);
+        let idle = self
+            .writes
+            .iter()
+            .any(|w| w.group == groups.cpu && w.knob == Knob::Idle && w.value == Value::Int(1));
+        let claimed = self
+            .writes
+            .iter()
+            .any(|w| w.group == groups.cpu && w.knob == knob && level == Level::Pod);
+        if idle {
+            // The kernel refuses a weight while the group is idle.
+            self.lost.push(format!(
+                "{knob}: {} has weight 3 while cpu.idle is 1; batch-cpu's {} shares are not written",
+                level.name(),
+                batch.shares
+            ));
+        } else if !claimed {
+            let weight = if knob == Knob::Weight {
+                weight_from_shares(batch.shares)
+            } else {
+                batch.shares
+            };
+            self.int(level, groups, knob, weight, "batch-cpu request");
+        }
+        let period = match level {
+            Level::Pod => self.facts.pod.as_ref().map_or(BATCH_PERIOD, |pod| pod.period),
+            _ => self.facts.cpu.period,
+        };
+        let quota = if batch.quota > 0 {
+            (batch.quota.saturating_mul(period) / BATCH_PERIOD).max(1_000)
+        } else {
+            -1
+        };
+        self.int(level, groups, Knob::Quota, quota, "batch-cpu limit");
+        self.int(
+            level,
+            groups,
+            Knob::MemoryLimit,
+            batch.memory,
+            "batch-memory limit",
+        );
+    }
+
+    /// Burst: a share of the limit, at most the quota where the kernel says so; on the pod the sum of its containers'.
+    fn burst(&mut self, place: &Place<'_>) {
+        let Some(percent) = self.treatment.burst_percent else {
+            return;
+        };
+        let planned = |knob| {
+            let write = self
+                .writes
+                .iter()
+                .find(|w| w.level == Level::Container && w.knob == knob);
+            write.and_then(|w| w.value.int())
+        };
+        let quota = planned(Knob::Quota).unwrap_or(self.facts.cpu.quota);
+        if quota < 0 {
+            self.lost
+                .push("burst: the container has no CPU limit, so there is nothing to burst over".to_owned());
+            return;
+        }
+        let rule = self.facts.burst;
+        if rule == BurstRule::Absent {
+            self.lost
+                .push("burst: this kernel has none (mainline has it from 5.14)".to_owned());
+            return;
+        }
+        let wanted = quota.saturating_mul(percent.into()) / 100;
+        let bound = |wanted: i64, quota: i64| match rule {
+            BurstRule::UpToQuota => wanted.min(quota),
+            // The scheduler's largest runtime holds for quota and burst together.
+            _ => wanted.min((1 << 44) - 1 - quota),
+        };
+        let burst = bound(wanted, quota);
+        let why = if burst < wanted {
+            format!("{percent} % of the limit, at most the quota")
+        } else {
+            format!("{percent} % of the limit")
+        };
+        self.int(Level::Container, place.groups, Knob::Burst, burst, why);
+        // A pod that is throttled as a whole throttles its containers' bursts.
+        if let (Some(pod), Some(groups)) = (&self.facts.pod, &place.pod) {
+            if pod.quota > 0 && place.tree.is_none() {
+                let sum = bound(burst.saturating_add(pod.other_bursts), pod.quota);
+                self.int(Level::Pod, groups, Knob::Burst, sum, "the sum of its containers'");
+            }
+        }
+    }
+
+    fn cpus(&mut self, place: &Place<'_>) {
+        let Some(now) = &self.facts.cpus else {
+            if self.treatment.cpus != CpusRule::Keep {
+                self.lost
+                    .push("cpus: no hierarchy with the cpuset controller".to_owned());
+            }
+            return;
+        };
+        let cpuset = place.groups.cpuset.clone();
+        match &self.treatment.cpus {
+            CpusRule::Keep => {}
+            CpusRule::Exact(_) | CpusRule::Allocate => {
+                if let Some(own) = self.facts.own.clone() {
+                    let why = match self.treatment.cpus {
+                        CpusRule::Allocate => "CPUs of its own, whole cores near each other",
+                        _ if self.treatment.class == QosClass::System => "the system CPUs",
+                        _ => "the scheduler's choice (resource-status)",
+                    };
+                    self.set(
+                        Level::Container,
+                        cpuset.as_ref(),
+                        Knob::Cpus,
+                        Value::Set(own),
+                        why,
+                    );
+                }
+            }
+            CpusRule::SharedPool | CpusRule::BestEffortPool => {
+                let pool = self.facts.node.pool(self.treatment.class).intersection(now);
+                let why = match self.treatment.class {
+                    QosClass::Be => "all CPUs but LSE's",
+                    _ => "the shared pool: all CPUs but LSE's and LSR's",
+                };
+                if pool.is_empty() {
+                    self.lost.push(format!(
+                        "cpus: nothing is left of {now} beside the CPUs others own; kept"
+                    ));
+                } else if pool != *now {
+                    self.set(
+                        Level::Container,
+                        cpuset.as_ref(),
+                        Knob::Cpus,
+                        Value::Set(pool),
+                        why,
+                    );
+                }
+            }
+        }
+        let (writes, lost) = share(&self.facts.node, &self.facts.neighbours);
+        self.writes.extend(writes);
+        self.lost.extend(lost);
+    }
+}
+
+/// What other containers share once it is settled who owns which CPUs, and who is left with nothing.
+pub fn share(node: &NodeCpus, neighbours: &[Neighbour]) -> (Vec<Write>, Vec<String>) {
+    let (mut writes, mut lost) = (Vec::new(), Vec::new());
+    for neighbour in neighbours {
+        let pool = node.pool(neighbour.class).intersection(&neighbour.allowed);
+        if pool.is_empty() {
+            lost.push(format!(
+                "cpus: {} has no CPU left beside those others own; it keeps {}",
+                neighbour.id, neighbour.now
+            ));
+        } else if pool != neighbour.now {
+            writes.push(Write {
+                level: Level::Neighbour,
+                group: neighbour.group.clone(),
+                knob: Knob::Cpus,
+                value: Value::Set(pool),
+                fallback: None,
+                why: format!(
+                    "{} container {} shares what nobody owns",
+                    neighbour.class, neighbour.id
+                ),
+            });
+        }
+    }
+    (writes, lost)
+}
+
+/// The container's groups after a move.
+fn moved(groups: &Groups, tree: &TreeMove) -> Groups {
+    let to = |group: &Group| {
+        tree.to
+            .iter()
+            .find(|to| to.mount == group.mount)
+            .unwrap_or(group)
+            .clone()
+    };
+    Groups {
+        cpu: to(&groups.cpu),
+        cpuset: groups.cpuset.as_ref().map(to),
+        memory: groups.memory.clone(),
+    }
+}
+
+/// The pod's group in the hierarchy of a container's group.
+fn pod_of(pod: &Groups, group: &Group) -> Option<Group> {
+    Controller::ALL
+        .into_iter()
+        .filter_map(|c| pod.of(c))
+        .find(|g| g.mount == group.mount)
+        .cloned()
+}
+
+/// The knob that holds a group's weight.
+fn weight_knob(groups: &Groups) -> Knob {
+    match groups.cpu.version {
+        Version::V1 => Knob::Shares,
+        Version::V2 => Knob::Weight,
+    }
+}
+
+/// Koordinator's linear map from shares (2..=262144) to weight (1..=10000), which koordlet uses for what it writes
+/// itself; runtimes use another.
+fn weight_from_shares(shares: i64) -> i64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
+}

@@ -1,0 +1,109 @@
+//! What is there before a plan is made: read from the cgroup files at the start, or supposed from a manifest.
+
+use crate::cpuset::CpuSet;
+use crate::kernel::group::{Group, Groups};
+use crate::kernel::identity::Ladder;
+use crate::qos::{KubeQos, QosClass};
+
+/// How this kernel bounds CPU burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BurstRule {
+    /// There is no burst.
+    Absent,
+    /// Burst must not be above the quota (mainline).
+    UpToQuota,
+    /// Any burst (Anolis OS and Alibaba Cloud Linux: `cpu.cfs_init_buffer_us`).
+    Free,
+}
+
+/// A pod's surroundings in the hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPlace {
+    /// The pod's group.
+    pub groups: Groups,
+    /// Kubernetes' QoS class, where the pod is under `kubepods`.
+    pub kube_qos: Option<KubeQos>,
+    /// `kubepods` and, unless Guaranteed, the QoS group below it; the `cpu` hierarchy.
+    pub kube_groups: Vec<(KubeQos, Group)>,
+    /// CFS quota, microseconds per period; -1 is no limit.
+    pub quota: i64,
+    /// CFS period, microseconds.
+    pub period: i64,
+    /// The bursts of the pod's other containers together, microseconds.
+    pub other_bursts: i64,
+}
+
+/// The container's CPU time as the runtime set it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuTime {
+    /// `cpu.shares` on v1, `cpu.weight` on v2.
+    pub weight: i64,
+    /// CFS quota, microseconds per period; -1 is no limit.
+    pub quota: i64,
+    /// CFS period, microseconds.
+    pub period: i64,
+}
+
+/// Another container whose CPUs depend on who owns some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its container id.
+    pub id: String,
+    /// Its class.
+    pub class: QosClass,
+    /// Its `cpuset` group.
+    pub group: Group,
+    /// The CPUs it may have at most: those it had before Plimsoll.
+    pub allowed: CpuSet,
+    /// The CPUs it has now.
+    pub now: CpuSet,
+}
+
+/// The node's CPUs and who owns some of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeCpus {
+    /// All that are online.
+    pub online: CpuSet,
+    /// Those that belong to LSE containers.
+    pub lse: CpuSet,
+    /// Those that belong to LSR and other pinned containers.
+    pub lsr: CpuSet,
+    /// Those kept for SYSTEM alone.
+    pub system: CpuSet,
+}
+
+impl NodeCpus {
+    /// What containers of a class share; empty where nothing is left.
+    pub fn pool(&self, class: QosClass) -> CpuSet {
+        let rest = self.online.difference(&self.lse).difference(&self.system);
+        match class {
+            QosClass::Be => rest,
+            _ => rest.difference(&self.lsr),
+        }
+    }
+}
+
+/// What is there before a plan is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The container's groups.
+    pub groups: Groups,
+    /// The container's name in its parent group.
+    pub name: String,
+    /// The pod around it.
+    pub pod: Option<PodPlace>,
+    /// The container's CPU time.
+    pub cpu: CpuTime,
+    /// The CPUs the container may run on now, and those it was given before Plimsoll; `None` without `cpuset`.
+    pub cpus: Option<CpuSet>,
+    /// The bound on burst.
+    pub burst: BurstRule,
+    /// The identity mechanism.
+    pub ladder: Ladder,
+    /// The node's CPUs.
+    pub node: NodeCpus,
+    /// The CPUs this container owns: honoured or allocated.
+    pub own: Option<CpuSet>,
+    /// The other containers whose CPUs change with that.
+    pub neighbours: Vec<Neighbour>,
+}

@@ -1,0 +1,97 @@
+//! A treatment: everything a container is to get, before anybody looked at what this kernel can do.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cpuset::CpuSet;
+use crate::qos::QosClass;
+
+/// What happens to the container when its treatment cannot be given in full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// It starts with what could be done, and the error is logged.
+    #[default]
+    Ignore,
+    /// It does not start, and what was written is put back.
+    Fail,
+}
+
+/// Where a container's groups are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// `class-tree` for best effort outside Kubernetes on kernels whose mechanism only orders siblings, else `keep`.
+    #[default]
+    Auto,
+    /// Where the engine put it.
+    Keep,
+    /// In Plimsoll's own group for its class.
+    ClassTree,
+}
+
+/// Which CPUs a container gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CpusRule {
+    /// Those it has.
+    Keep,
+    /// Exactly these: the scheduler's or the configuration's choice.
+    Exact(#[serde(with = "crate::cpuset::text")] CpuSet),
+    /// CPUs of its own, chosen by Plimsoll.
+    Allocate,
+    /// All but those that belong to LSE and LSR.
+    SharedPool,
+    /// All but those that belong to LSE.
+    BestEffortPool,
+}
+
+/// CPU and memory resources in Kubernetes' batch resources, as the values of control files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchValues {
+    /// `cpu.shares`, 2..=262144.
+    pub shares: i64,
+    /// Microseconds per 100 ms; -1 is no limit.
+    pub quota: i64,
+    /// Bytes; -1 is no limit.
+    pub memory: i64,
+}
+
+/// The period batch resources are counted in, microseconds (Koordinator assumes the kernel's default).
+pub const BATCH_PERIOD: i64 = 100_000;
+
+/// What a container is to get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Treatment {
+    /// The class.
+    pub class: QosClass,
+    /// What said so: an annotation's key, or the cgroup path.
+    pub source: String,
+    /// The identity, in the terms of `cpu.bvt_warp_ns`: -2..=2.
+    pub identity: i8,
+    /// Why this identity.
+    pub identity_why: String,
+    /// CPU burst in percent of the CPU limit, 1..=10000; `None` leaves burst alone.
+    pub burst_percent: Option<u32>,
+    /// The CPUs.
+    pub cpus: CpusRule,
+    /// Whether container and pod lose their CFS quota because the CPUs are theirs alone.
+    pub unset_quota: bool,
+    /// The container's batch resources.
+    pub batch: Option<BatchValues>,
+    /// The pod's batch resources.
+    pub pod_batch: Option<BatchValues>,
+    /// Where the groups are to be.
+    pub placement: Placement,
+    /// What happens on failure.
+    pub on_error: OnError,
+    /// What was asked for and is not given, and why.
+    pub refused: Vec<String>,
+}
+
+impl Treatment {
+    /// Whether the container takes CPUs out of the shared pool.
+    pub fn owns_cpus(&self) -> bool {
+        matches!(self.cpus, CpusRule::Exact(_) | CpusRule::Allocate)
+            && !matches!(self.class, QosClass::Be | QosClass::System)
+    }
+}
