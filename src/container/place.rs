@@ -1,0 +1,114 @@
+//! Where a container is: its groups, the pod's around them, Kubernetes' around those.
+
+use super::{State, bundle, kube};
+use crate::error::{Error, Result};
+use crate::kernel::fs::Roots;
+use crate::kernel::group::{Group, Groups};
+use crate::qos::KubeQos;
+
+/// A container's place in the hierarchies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The container's groups: those the engine named.
+    pub groups: Groups,
+    /// The group below them the process really is in, where the runtime makes one (crun with systemd: `container`).
+    pub inner: Option<Groups>,
+    /// The pod's groups.
+    pub pod: Option<Groups>,
+    /// The pod's uid.
+    pub pod_uid: Option<String>,
+    /// Kubernetes' QoS class, as the path says.
+    pub kube_qos: Option<KubeQos>,
+    /// `kubepods`, and the QoS group below it; the `cpu` hierarchy.
+    pub kube_groups: Vec<(KubeQos, Group)>,
+}
+
+/// crun's name for the group below the scope.
+const INNER: &str = "container";
+
+impl Place {
+    /// Finds a container by its process: the path in `config.json` is a wish, `/proc/<pid>/cgroup` is the truth.
+    pub fn of(roots: &Roots, state: &State, pid: i32) -> Result<Self> {
+        let found = Groups::of_process(roots, pid)?;
+        belongs(&found.cpu, state, pid)?;
+        Ok(Self::at(found))
+    }
+
+    /// The place of a container whose process is in these groups.
+    pub fn at(found: Groups) -> Self {
+        let in_scope =
+            |g: &Group| g.name() == INNER && g.parent().is_some_and(|p| p.name().ends_with(".scope"));
+        let (groups, inner) = match found.map(|g| if in_scope(g) { g.parent() } else { Some(g.clone()) }) {
+            Some(outer) if in_scope(&found.cpu) => (outer, Some(found)),
+            _ => (found, None),
+        };
+        let kube = kube::locate(&groups.cpu.path);
+        let pod = kube
+            .as_ref()
+            .and_then(|_| groups.map(|group| kube::locate(&group.path).map(|path| group.at(path.pod))));
+        let kube_groups = kube
+            .iter()
+            .flat_map(|path| path.kube_groups())
+            .map(|(qos, path)| (qos, groups.cpu.at(path)));
+        Self {
+            kube_groups: kube_groups.collect(),
+            pod_uid: kube.as_ref().map(|path| path.uid.clone()),
+            kube_qos: kube.and_then(|path| path.qos),
+            pod,
+            groups,
+            inner,
+        }
+    }
+}
+
+/// Whether the process can be this container's: a wrong pid must not let anybody's group be written.
+fn belongs(group: &Group, state: &State, pid: i32) -> Result<()> {
+    let id = state.id.as_str();
+    let refuse = |why: String| {
+        Err(Error::invalid(format!("pid {pid} in the OCI state"), why)
+            .hint("nothing is written to a group that is not the container's"))
+    };
+    if group.is_root() {
+        return refuse("it is in the root cgroup, where no container is".to_owned());
+    }
+    let named = |part: &str| {
+        part == id
+            || part
+                .strip_suffix(".scope")
+                .is_some_and(|unit| unit == id || unit.ends_with(&format!("-{id}")))
+    };
+    if group.path.rsplit('/').take(2).any(named) {
+        return Ok(());
+    }
+    // Outside Kubernetes the path need not name the container; then the bundle says which it is to be.
+    let wanted = match &state.bundle {
+        Some(bundle) => bundle::cgroups_path(bundle)?,
+        None => None,
+    };
+    let fits = match wanted.as_deref() {
+        Some(path) if path.contains(':') => {
+            let mut parts = path.splitn(3, ':').skip(1);
+            let (prefix, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            let unit = if prefix.is_empty() {
+                format!("{name}.scope")
+            } else {
+                format!("{prefix}-{name}.scope")
+            };
+            group.path.rsplit('/').take(2).any(|part| part == unit)
+        }
+        Some(path) => {
+            let path = path.trim_matches('/');
+            let mut here = group.path.trim_matches('/').to_owned();
+            here.insert(0, '/');
+            !path.is_empty() && here.ends_with(&format!("/{path}"))
+        }
+        None => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    refuse(format!(
+        "it is in cgroup {}, which is not that of container {id}",
+        group.path
+    ))
+}

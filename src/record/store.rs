@@ -1,0 +1,226 @@
+//! The files: written whole or not at all, and survived when they are missing, torn, or cannot be written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Claim, ContainerId, Record, VERSION};
+use crate::error::{Error, Result};
+
+/// Records are a few kilobytes; anything beyond this is not one.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Plimsoll's folder of records.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// The records in a folder, which need not exist yet.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether the kill switch is set.
+    pub fn is_disabled(&self) -> bool {
+        self.dir.join("disabled").exists()
+    }
+
+    fn record_path(&self, id: &ContainerId) -> PathBuf {
+        self.dir.join("containers").join(format!("{id}.json"))
+    }
+
+    /// The record of a container; `None` where it has none, an error where it cannot be understood.
+    pub fn load(&self, id: &ContainerId) -> Result<Option<Record>> {
+        let path = self.record_path(id);
+        let Some(record) = read_json::<Record>(&path)? else {
+            return Ok(None);
+        };
+        if record.version != VERSION {
+            return Err(Error::invalid(
+                path.display().to_string(),
+                format!("record version {} is not {VERSION}", record.version),
+            )
+            .hint("it was written by another version of Plimsoll; `plimsoll repair` removes it once the container is gone"));
+        }
+        Ok(Some(record))
+    }
+
+    /// Writes a record.
+    pub fn save(&self, id: &ContainerId, record: &Record) -> Result<()> {
+        write_json(&self.record_path(id), record)
+    }
+
+    /// Removes a record; one that is not there is fine.
+    pub fn remove(&self, id: &ContainerId) -> Result<()> {
+        remove_file(&self.record_path(id))
+    }
+
+    /// Whether a container has a record.
+    pub fn has(&self, id: &ContainerId) -> bool {
+        self.record_path(id).exists()
+    }
+
+    /// Every record, with what went wrong for those that cannot be understood, by id.
+    pub fn records(&self) -> Result<Vec<(ContainerId, Result<Record>)>> {
+        let ids = self.ids("containers")?;
+        Ok(ids
+            .into_iter()
+            .filter_map(|id| match self.load(&id) {
+                Ok(Some(record)) => Some((id, Ok(record))),
+                Ok(None) => None,
+                Err(error) => Some((id, Err(error))),
+            })
+            .collect())
+    }
+
+    /// The CPUs that are owned, with what went wrong for claims that cannot be understood, by id.
+    pub fn claims(&self) -> Result<Vec<(ContainerId, Result<Claim>)>> {
+        let ids = self.ids("exclusive")?;
+        Ok(ids
+            .into_iter()
+            .filter_map(|id| match read_json(&self.claim_path(&id)) {
+                Ok(Some(claim)) => Some((id, Ok(claim))),
+                Ok(None) => None,
+                Err(error) => Some((id, Err(error))),
+            })
+            .collect())
+    }
+
+    fn claim_path(&self, id: &ContainerId) -> PathBuf {
+        self.dir.join("exclusive").join(format!("{id}.json"))
+    }
+
+    /// Writes a claim. The caller holds the node lock.
+    pub fn save_claim(&self, id: &ContainerId, claim: &Claim) -> Result<()> {
+        write_json(&self.claim_path(id), claim)
+    }
+
+    /// Removes a claim; one that is not there is fine.
+    pub fn remove_claim(&self, id: &ContainerId) -> Result<()> {
+        remove_file(&self.claim_path(id))
+    }
+
+    /// Whether a container owns CPUs.
+    pub fn has_claim(&self, id: &ContainerId) -> bool {
+        self.claim_path(id).exists()
+    }
+
+    /// Removes what interrupted writers left behind. Returns how many files that were.
+    pub fn sweep(&self) -> Result<usize> {
+        let mut swept = 0;
+        for folder in ["containers", "exclusive", "groups"] {
+            for name in self.names(folder)? {
+                if name.starts_with('.') {
+                    remove_file(&self.dir.join(folder).join(name))?;
+                    swept += 1;
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    /// The names of a folder's files, sorted; a folder that is not there has none.
+    pub(super) fn names(&self, folder: &str) -> Result<Vec<String>> {
+        let dir = self.dir.join(folder);
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::os("list", &dir, &e)),
+        };
+        let mut names: Vec<String> = entries
+            .flatten()
+            .filter_map(|e| e.file_name().into_string().ok())
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn ids(&self, folder: &str) -> Result<Vec<ContainerId>> {
+        let names = self.names(folder)?;
+        Ok(names
+            .iter()
+            .filter_map(|name| name.strip_suffix(".json")?.parse().ok())
+            .collect())
+    }
+}
+
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::os("read", path, &e)),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::os("read", path, &e))?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        Error::invalid(path.display().to_string(), format!("not a whole record: {e}"))
+            .hint("a writer was cut off; `plimsoll repair` puts this in order")
+    })
+}
+
+/// Writes a file whole or not at all: a reader sees the old one or the new one.
+pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let text = serde_json::to_vec(value)
+        .map_err(|e| Error::invalid(path.display().to_string(), format!("cannot be serialised: {e}")))?;
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let create = || {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .open(&temporary)
+    };
+    let opened = match create() {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            if let Some(dir) = path.parent() {
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o755)
+                    .create(dir)
+                    .map_err(|e| {
+                        Error::os("make folder", dir, &e).hint(
+                            "records are kept there; without it nothing is undone at the container's end",
+                        )
+                    })?;
+            }
+            create()
+        }
+        opened => opened,
+    };
+    let result = opened
+        .and_then(|mut file| file.write_all(&text))
+        .and_then(|()| fs::rename(&temporary, path));
+    result.map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        let error = Error::os("write", path, &e);
+        match error.as_errno() {
+            Some(Errno::ENOSPC) => error.hint("the file system is full"),
+            Some(Errno::EROFS) => error.hint("the file system is read-only"),
+            _ => error,
+        }
+    })
+}
+
+pub(super) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::os("remove", path, &e)),
+    }
+}
