@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn hostile_states_are_errors_and_never_panics() {
         let deep = format!(
-            "{{\"id\":\"a\",\"x\":{}{}}}",
+            "{{\"id\":\"a\",\"annotations\":{}{}}}",
             "[".repeat(200_000),
             "]".repeat(200_000)
         );

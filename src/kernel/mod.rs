@@ -5,3 +5,4 @@ pub mod fs;
 pub mod group;
 pub mod identity;
 pub mod sysctl;
+pub mod topology;

@@ -1,6 +1,7 @@
 //! What would be written: a pure function from a treatment and what is there to a list of writes with reasons.
 
 mod build;
+pub mod exclusive;
 pub mod facts;
 
 use serde::{Deserialize, Serialize};
