@@ -37,9 +37,7 @@ impl CpuSet {
 
     /// Whether the CPU is in the set.
     pub fn contains(&self, cpu: usize) -> bool {
-        self.words
-            .get(cpu / 64)
-            .is_some_and(|w| w & (1 << (cpu % 64)) != 0)
+        self.words.get(cpu / 64).is_some_and(|w| w & (1 << (cpu % 64)) != 0)
     }
 
     /// How many CPUs are in the set.
@@ -54,11 +52,10 @@ impl CpuSet {
 
     /// The CPUs, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.words.iter().enumerate().flat_map(|(i, w)| {
-            (0..64)
-                .filter(move |b| w & (1 << b) != 0)
-                .map(move |b| i * 64 + b)
-        })
+        self.words
+            .iter()
+            .enumerate()
+            .flat_map(|(i, w)| (0..64).filter(move |b| w & (1 << b) != 0).map(move |b| i * 64 + b))
     }
 
     /// The CPUs in either set.
@@ -216,33 +213,17 @@ mod tests {
 
     #[test]
     fn prints_the_kernels_list_format() {
-        for (given, printed) in [
-            ("", ""),
-            ("5", "5"),
-            ("5,3,1,0", "0-1,3,5"),
-            ("1-2,3-5", "1-5"),
-            ("0-1,0", "0-1"),
-        ] {
+        for (given, printed) in
+            [("", ""), ("5", "5"), ("5,3,1,0", "0-1,3,5"), ("1-2,3-5", "1-5"), ("0-1,0", "0-1")]
+        {
             assert_eq!(set(given).to_string(), printed);
         }
     }
 
     #[test]
     fn refuses_what_is_no_list() {
-        for bad in [
-            "abc",
-            "3-1",
-            "1-3-4",
-            "0-4294967295",
-            "1,",
-            ",",
-            "-1",
-            "1-",
-            " 1",
-            "0x1",
-            "8192",
-            "1\0",
-        ] {
+        for bad in ["abc", "3-1", "1-3-4", "0-4294967295", "1,", ",", "-1", "1-", " 1", "0x1", "8192", "1\0"]
+        {
             assert!(bad.parse::<CpuSet>().is_err(), "{bad:?}");
         }
     }

@@ -44,21 +44,12 @@ impl Error {
 
     /// An [`Error::Os`] from an errno.
     pub fn errno(op: impl Into<String>, path: &Path, errno: Errno) -> Self {
-        Self::Os {
-            op: op.into(),
-            path: path.to_owned(),
-            errno,
-            hint: String::new(),
-        }
+        Self::Os { op: op.into(), path: path.to_owned(), errno, hint: String::new() }
     }
 
     /// An [`Error::Invalid`].
     pub fn invalid(what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self::Invalid {
-            what: what.into(),
-            why: why.into(),
-            hint: String::new(),
-        }
+        Self::Invalid { what: what.into(), why: why.into(), hint: String::new() }
     }
 
     /// The same error with a word on what to do about it.
@@ -80,19 +71,12 @@ impl Error {
 
     /// Whether the thing asked for is not there (any more): the file, its folder, or the group behind an open file.
     pub fn is_gone(&self) -> bool {
-        matches!(
-            self.as_errno(),
-            Some(Errno::ENOENT | Errno::ENODEV | Errno::ENOTDIR | Errno::ESRCH)
-        )
+        matches!(self.as_errno(), Some(Errno::ENOENT | Errno::ENODEV | Errno::ENOTDIR | Errno::ESRCH))
     }
 }
 
 fn hint_text(hint: &str) -> String {
-    if hint.is_empty() {
-        String::new()
-    } else {
-        format!("; {hint}")
-    }
+    if hint.is_empty() { String::new() } else { format!("; {hint}") }
 }
 
 fn errno_name(errno: Errno) -> String {

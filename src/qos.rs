@@ -68,10 +68,7 @@ impl FromStr for QosClass {
     type Err = UnknownClass;
 
     fn from_str(text: &str) -> Result<Self, UnknownClass> {
-        Self::ALL
-            .into_iter()
-            .find(|class| class.name() == text)
-            .ok_or(UnknownClass)
+        Self::ALL.into_iter().find(|class| class.name() == text).ok_or(UnknownClass)
     }
 }
 

@@ -26,15 +26,7 @@ fn got(cpus: &str, span: Span) -> Result<(String, Span), Refusal> {
 /// Cores with these numbers of threads, numbered in a row, `per_llc` cores to a cache, all in one node.
 fn row(threads: &[usize], per_llc: usize) -> Topology {
     let ids = threads.iter().enumerate().flat_map(|(core, n)| vec![core; *n]);
-    ids.enumerate()
-        .map(|(id, core)| Cpu {
-            id,
-            core,
-            llc: core / per_llc,
-            node: 0,
-            socket: 0,
-        })
-        .collect()
+    ids.enumerate().map(|(id, core)| Cpu { id, core, llc: core / per_llc, node: 0, socket: 0 }).collect()
 }
 
 #[test]
@@ -82,15 +74,7 @@ fn as_few_nodes_as_can_be() {
 #[test]
 fn a_cache_that_spans_nodes_does_not_hide_them() {
     // Sub-NUMA clusters: one cache, two nodes with interleaved numbers.
-    let machine: Topology = (0..8)
-        .map(|id| Cpu {
-            id,
-            core: id,
-            llc: 0,
-            node: id % 2,
-            socket: 0,
-        })
-        .collect();
+    let machine: Topology = (0..8).map(|id| Cpu { id, core: id, llc: 0, node: id % 2, socket: 0 }).collect();
     assert_eq!(take(&machine, "0-7", 4), got("0,2,4,6", Span::Llc));
     assert_eq!(take(&machine, "0,2,4-7", 2), got("5,7", Span::Llc));
 }
@@ -98,15 +82,8 @@ fn a_cache_that_spans_nodes_does_not_hide_them() {
 #[test]
 fn a_node_that_spans_sockets_is_filled_a_socket_at_a_time() {
     // NUMA switched off in the firmware; socket 0 has the caches 0,4 and 2,6.
-    let machine: Topology = (0..8)
-        .map(|id| Cpu {
-            id,
-            core: id,
-            llc: id % 4,
-            node: 0,
-            socket: id % 2,
-        })
-        .collect();
+    let machine: Topology =
+        (0..8).map(|id| Cpu { id, core: id, llc: id % 4, node: 0, socket: id % 2 }).collect();
     assert_eq!(take(&machine, "0-7", 3), got("0,2,4", Span::Node));
     assert_eq!(take(&machine, "0-7", 5), got("0-2,4,6", Span::Node));
 }
@@ -115,10 +92,7 @@ fn a_node_that_spans_sockets_is_filled_a_socket_at_a_time() {
 fn an_odd_count_is_rounded_up_to_whole_cores_and_says_so() {
     let free = set("0-7");
     let got = allocate(&Topology::uniform(1, 1, 1, 4, 2), &free, 3, 0, &free).unwrap();
-    assert_eq!(
-        (got.cpus.to_string(), got.wanted, got.extra()),
-        ("0-1,4-5".into(), 3, 1)
-    );
+    assert_eq!((got.cpus.to_string(), got.wanted, got.extra()), ("0-1,4-5".into(), 3, 1));
     let got = allocate(&Topology::uniform(1, 1, 1, 8, 1), &free, 3, 0, &free).unwrap();
     assert_eq!((got.cpus.to_string(), got.extra()), ("0-2".into(), 0));
 }
@@ -144,22 +118,14 @@ fn a_core_with_a_taken_sibling_is_not_free() {
     assert_eq!(take(&machine, "1-3,5-7", 4), got("1-2,5-6", Span::Llc));
     assert_eq!(
         take(&machine, "0-3,7", 3),
-        Err(Refusal::NotEnoughWholeCores {
-            wanted: 3,
-            whole: 2,
-            free: 5
-        })
+        Err(Refusal::NotEnoughWholeCores { wanted: 3, whole: 2, free: 5 })
     );
 }
 
 #[test]
 fn an_offline_sibling_leaves_a_whole_core() {
-    let machine: Topology = Topology::uniform(1, 1, 1, 2, 2)
-        .cpus()
-        .iter()
-        .filter(|cpu| cpu.id != 2)
-        .copied()
-        .collect();
+    let machine: Topology =
+        Topology::uniform(1, 1, 1, 2, 2).cpus().iter().filter(|cpu| cpu.id != 2).copied().collect();
     assert_eq!(take(&machine, "0-3", 1), got("0", Span::Llc));
     assert_eq!(take(&machine, "0-3", 3), got("0-1,3", Span::Llc));
 }
@@ -174,20 +140,14 @@ fn refusals_explain_themselves_in_numbers() {
     for (text, numbers) in [
         (refuse("0-7", 0, 0, "0-7"), "0 CPUs wanted"),
         (refuse("0-3,8-99", 5, 0, "0-7"), "5 CPUs wanted, 4 of 8 are free"),
-        (
-            refuse("0-2,4", 3, 0, "0-7"),
-            "3 CPUs wanted, 4 are free, but only 2 of those",
-        ),
+        (refuse("0-2,4", 3, 0, "0-7"), "3 CPUs wanted, 4 are free, but only 2 of those"),
         (
             refuse("0-7", 5, 3, "0-99"),
             "5 CPUs wanted (6 as whole cores): 2 of the 8 CPUs in the shared pool would be left, 3 must stay",
         ),
         (refuse("0-7", usize::MAX, 0, "0-7"), "8 of 8 are free"),
     ] {
-        assert!(
-            text.starts_with("exclusive CPUs: ") && text.contains(numbers),
-            "{text}"
-        );
+        assert!(text.starts_with("exclusive CPUs: ") && text.contains(numbers), "{text}");
         assert!(text.contains("; "), "no hint: {text}");
     }
 }
@@ -220,28 +180,16 @@ fn pools_follow_koordinator() {
 fn an_empty_pool_is_refused() {
     let (all, none) = (set("0-3"), CpuSet::new());
     let empty = |pool| Err(Refusal::EmptyPool { pool, all: 4 });
-    assert_eq!(
-        shared_pool(&all, &set("0-1"), &set("2-3"), &none),
-        empty(Pool::Shared)
-    );
-    assert_eq!(
-        best_effort_pool(&all, &set("0-2"), &set("3")),
-        empty(Pool::BestEffort)
-    );
+    assert_eq!(shared_pool(&all, &set("0-1"), &set("2-3"), &none), empty(Pool::Shared));
+    assert_eq!(best_effort_pool(&all, &set("0-2"), &set("3")), empty(Pool::BestEffort));
     let text = Error::from(empty(Pool::Shared).unwrap_err()).to_string();
-    assert!(
-        text.contains("the shared pool would be empty: all 4 CPUs are taken; "),
-        "{text}"
-    );
+    assert!(text.contains("the shared pool would be empty: all 4 CPUs are taken; "), "{text}");
 }
 
 #[test]
 fn conflicts_name_the_other_owners_and_the_cpus() {
     let owners = [("a", "0-1"), ("b", "2-5"), ("c", "4-5"), ("d", "8")];
     let owners = owners.map(|(key, cpus)| (key.to_owned(), set(cpus)));
-    assert_eq!(
-        conflicts(&set("1-4"), &owners, "c"),
-        [("a", set("1")), ("b", set("2-4"))]
-    );
+    assert_eq!(conflicts(&set("1-4"), &owners, "c"), [("a", set("1")), ("b", set("2-4"))]);
     assert_eq!(conflicts(&set("6-7"), &owners, "c"), []);
 }

@@ -30,9 +30,7 @@ pub struct Done {
 impl Done {
     /// Whether the file says what was planned.
     pub fn holds(&self) -> bool {
-        self.after
-            .as_ref()
-            .is_some_and(|after| self.write.knob.reads_back_as(&self.write.value, after))
+        self.after.as_ref().is_some_and(|after| self.write.knob.reads_back_as(&self.write.value, after))
     }
 }
 
@@ -83,12 +81,7 @@ impl Snapshot {
         let why = "as it was before";
         let values = writes.iter().zip(&self.values).filter_map(|(write, before)| {
             let value = before.clone()?;
-            Some(Write {
-                value,
-                fallback: None,
-                why: why.to_owned(),
-                ..write.clone()
-            })
+            Some(Write { value, fallback: None, why: why.to_owned(), ..write.clone() })
         });
         let weights = self.weights.iter().filter(|(group, knob, _)| {
             // An idle group had no weight of its own to begin with.
@@ -152,11 +145,7 @@ pub fn bring(writes: &[Write]) -> Vec<Error> {
     match Snapshot::take(writes, None) {
         Ok(snapshot) => {
             let mut errors = Vec::new();
-            run(
-                &writes.iter().enumerate().collect::<Vec<_>>(),
-                &snapshot,
-                &mut errors,
-            );
+            run(&writes.iter().enumerate().collect::<Vec<_>>(), &snapshot, &mut errors);
             errors
         }
         Err(error) => vec![error],

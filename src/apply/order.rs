@@ -37,11 +37,8 @@ pub(super) struct Pending<'a> {
 
 /// The order of the writes that change something.
 pub(super) fn order(pending: &[Pending<'_>]) -> Vec<Step> {
-    let changing: Vec<(usize, &Pending<'_>)> = pending
-        .iter()
-        .enumerate()
-        .filter(|(_, p)| p.before.as_ref() != Some(&p.write.value))
-        .collect();
+    let changing: Vec<(usize, &Pending<'_>)> =
+        pending.iter().enumerate().filter(|(_, p)| p.before.as_ref() != Some(&p.write.value)).collect();
     let mut steps: Vec<(Rank, Step)> = Vec::new();
     for &(index, p) in &changing {
         let step = |value: Value, completes| Step {
@@ -60,26 +57,17 @@ pub(super) fn order(pending: &[Pending<'_>]) -> Vec<Step> {
             (Knob::Quota, Value::Int(quota)) => {
                 if let Some(burst) = p.burst_before.filter(|burst| *quota > 0 && burst > quota) {
                     let wanted = final_burst(pending, &p.write.group).unwrap_or(burst);
-                    let lower = Step {
-                        knob: Knob::Burst,
-                        ..step(Value::Int(wanted.min(*quota)), None)
-                    };
+                    let lower = Step { knob: Knob::Burst, ..step(Value::Int(wanted.min(*quota)), None) };
                     steps.push((Rank(Phase::LowerBurst, 0), lower));
                 }
                 steps.push((direction(quota_grows(p.before.as_ref(), *quota), depth), last));
             }
             (Knob::Burst, _) => steps.push((Rank(Phase::Burst, depth), last)),
             (Knob::Cpus | Knob::Mems, Value::Set(wanted)) => {
-                let before = p
-                    .before
-                    .as_ref()
-                    .and_then(Value::set)
-                    .cloned()
-                    .unwrap_or_else(CpuSet::new);
+                let before = p.before.as_ref().and_then(Value::set).cloned().unwrap_or_else(CpuSet::new);
                 let grows = before.is_subset(wanted);
-                let has_children = changing
-                    .iter()
-                    .any(|(_, other)| is_below(&other.write.group, &p.write.group));
+                let has_children =
+                    changing.iter().any(|(_, other)| is_below(&other.write.group, &p.write.group));
                 if !grows && !wanted.is_subset(&before) && has_children {
                     let both = step(Value::Set(before.union(wanted)), None);
                     steps.push((Rank(Phase::Grow, depth), both));
@@ -111,11 +99,7 @@ enum Phase {
 }
 
 fn direction(grows: bool, depth: i64) -> Rank {
-    if grows {
-        Rank(Phase::Grow, depth)
-    } else {
-        Rank(Phase::Shrink, -depth)
-    }
+    if grows { Rank(Phase::Grow, depth) } else { Rank(Phase::Shrink, -depth) }
 }
 
 fn depth(group: &Group) -> i64 {
@@ -124,10 +108,7 @@ fn depth(group: &Group) -> i64 {
 
 fn is_below(group: &Group, above: &Group) -> bool {
     group.mount == above.mount
-        && group
-            .path
-            .strip_prefix(above.path.trim_end_matches('/'))
-            .is_some_and(|rest| rest.starts_with('/'))
+        && group.path.strip_prefix(above.path.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn quota_grows(before: Option<&Value>, quota: i64) -> bool {
@@ -150,26 +131,13 @@ mod tests {
     use crate::plan::Level;
 
     fn write(path: &str, knob: Knob, value: Value) -> Write {
-        let group = Group {
-            version: Version::V1,
-            mount: "/m".into(),
-            path: path.into(),
-        };
-        Write {
-            level: Level::Container,
-            group,
-            knob,
-            value,
-            fallback: None,
-            why: String::new(),
-        }
+        let group = Group { version: Version::V1, mount: "/m".into(), path: path.into() };
+        Write { level: Level::Container, group, knob, value, fallback: None, why: String::new() }
     }
 
     fn ordered(given: &[(&str, Knob, Value, Option<Value>, Option<i64>)]) -> Vec<String> {
-        let writes: Vec<Write> = given
-            .iter()
-            .map(|(path, knob, value, ..)| write(path, *knob, value.clone()))
-            .collect();
+        let writes: Vec<Write> =
+            given.iter().map(|(path, knob, value, ..)| write(path, *knob, value.clone())).collect();
         let pending: Vec<Pending<'_>> = writes
             .iter()
             .zip(given)
@@ -179,10 +147,7 @@ mod tests {
                 burst_before: *burst,
             })
             .collect();
-        order(&pending)
-            .iter()
-            .map(|s| format!("{} {}={}", s.group.path, s.knob, s.value))
-            .collect()
+        order(&pending).iter().map(|s| format!("{} {}={}", s.group.path, s.knob, s.value)).collect()
     }
 
     fn int(n: i64) -> Value {

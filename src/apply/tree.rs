@@ -36,9 +36,8 @@ fn make_one(group: &Group) -> Result<()> {
     // A v1 cpuset group takes no process before it has CPUs and memory nodes.
     if group.version == Version::V1 && group.has(Knob::Cpus) {
         for knob in [Knob::Cpus, Knob::Mems] {
-            let is_empty = group
-                .read(knob)?
-                .is_some_and(|v| v.set().is_some_and(crate::cpuset::CpuSet::is_empty));
+            let is_empty =
+                group.read(knob)?.is_some_and(|v| v.set().is_some_and(crate::cpuset::CpuSet::is_empty));
             if let (true, Some(parent)) = (is_empty, group.parent()) {
                 if let Some(value) = parent.read(knob)? {
                     group.write(knob, &value)?;

@@ -37,10 +37,7 @@ fn second_try(
     fallback: Option<&Value>,
     error: &Error,
 ) -> Option<Value> {
-    let refused = matches!(
-        error.as_errno(),
-        Some(Errno::EINVAL | Errno::ERANGE | Errno::EACCES)
-    );
+    let refused = matches!(error.as_errno(), Some(Errno::EINVAL | Errno::ERANGE | Errno::EACCES));
     if !refused {
         return None;
     }

@@ -30,18 +30,13 @@ fn read(bundle: &str) -> Result<Spec> {
     let path = Path::new(bundle).join("config.json");
     let file = File::open(&path).map_err(|e| Error::os("read", &path, &e))?;
     let mut bytes = Vec::new();
-    file.take(MAX_SPEC)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Error::os("read", &path, &e))?;
+    file.take(MAX_SPEC).read_to_end(&mut bytes).map_err(|e| Error::os("read", &path, &e))?;
     serde_json::from_slice(&bytes).map_err(|e| Error::invalid(path.display().to_string(), e.to_string()))
 }
 
 /// The annotations in a bundle.
 pub(super) fn annotations(bundle: &str) -> Result<Vec<(String, String)>> {
-    Ok(read(bundle)?
-        .annotations
-        .map(|Annotations(pairs)| pairs)
-        .unwrap_or_default())
+    Ok(read(bundle)?.annotations.map(|Annotations(pairs)| pairs).unwrap_or_default())
 }
 
 /// `linux.cgroupsPath` in a bundle.

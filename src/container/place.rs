@@ -46,10 +46,8 @@ impl Place {
         let pod = kube
             .as_ref()
             .and_then(|_| groups.map(|group| kube::locate(&group.path).map(|path| group.at(path.pod))));
-        let kube_groups = kube
-            .iter()
-            .flat_map(|path| path.kube_groups())
-            .map(|(qos, path)| (qos, groups.cpu.at(path)));
+        let kube_groups =
+            kube.iter().flat_map(|path| path.kube_groups()).map(|(qos, path)| (qos, groups.cpu.at(path)));
         Self {
             kube_groups: kube_groups.collect(),
             pod_uid: kube.as_ref().map(|path| path.uid.clone()),
@@ -73,9 +71,7 @@ fn belongs(group: &Group, state: &State, pid: i32) -> Result<()> {
     }
     let named = |part: &str| {
         part == id
-            || part
-                .strip_suffix(".scope")
-                .is_some_and(|unit| unit == id || unit.ends_with(&format!("-{id}")))
+            || part.strip_suffix(".scope").is_some_and(|unit| unit == id || unit.ends_with(&format!("-{id}")))
     };
     if group.path.rsplit('/').take(2).any(named) {
         return Ok(());
@@ -89,11 +85,8 @@ fn belongs(group: &Group, state: &State, pid: i32) -> Result<()> {
         Some(path) if path.contains(':') => {
             let mut parts = path.splitn(3, ':').skip(1);
             let (prefix, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            let unit = if prefix.is_empty() {
-                format!("{name}.scope")
-            } else {
-                format!("{prefix}-{name}.scope")
-            };
+            let unit =
+                if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
             group.path.rsplit('/').take(2).any(|part| part == unit)
         }
         Some(path) => {
@@ -107,8 +100,5 @@ fn belongs(group: &Group, state: &State, pid: i32) -> Result<()> {
     if fits {
         return Ok(());
     }
-    refuse(format!(
-        "it is in cgroup {}, which is not that of container {id}",
-        group.path
-    ))
+    refuse(format!("it is in cgroup {}, which is not that of container {id}", group.path))
 }

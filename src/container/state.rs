@@ -104,21 +104,12 @@ impl State {
             (None, Some(bundle)) => bundle::annotations(bundle).unwrap_or_default(),
             (None, None) => Vec::new(),
         };
-        Ok(Self {
-            id: raw.id.parse()?,
-            pid,
-            bundle: raw.bundle,
-            annotations,
-        })
+        Ok(Self { id: raw.id.parse()?, pid, bundle: raw.bundle, annotations })
     }
 
     /// The value of an annotation.
     pub fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations
-            .iter()
-            .rev()
-            .find(|(k, _)| k == key)
-            .map(|(_, value)| value.as_str())
+        self.annotations.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
     /// Who the container is, in the words of containerd's CRI plugin, of CRI-O, or of neither.
@@ -127,10 +118,7 @@ impl State {
         Who {
             id: self.id.to_string(),
             bundle: self.bundle.clone(),
-            namespace: first(&[
-                "io.kubernetes.cri.sandbox-namespace",
-                "io.kubernetes.pod.namespace",
-            ]),
+            namespace: first(&["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"]),
             pod: first(&["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]),
             pod_uid: None,
             container: first(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]),
@@ -163,11 +151,7 @@ mod tests {
 
     #[test]
     fn hostile_states_are_errors_and_never_panics() {
-        let deep = format!(
-            "{{\"id\":\"a\",\"annotations\":{}{}}}",
-            "[".repeat(200_000),
-            "]".repeat(200_000)
-        );
+        let deep = format!("{{\"id\":\"a\",\"annotations\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
         for text in [
             "",
             "{}",
@@ -184,18 +168,9 @@ mod tests {
             "{\"id\":\"a\\u0000b\"}",
             &deep,
         ] {
-            assert!(
-                State::parse(text.as_bytes()).is_err(),
-                "{}",
-                &text[..text.len().min(60)]
-            );
+            assert!(State::parse(text.as_bytes()).is_err(), "{}", &text[..text.len().min(60)]);
         }
         let endless = std::io::repeat(b' ');
-        assert!(
-            State::read(endless)
-                .unwrap_err()
-                .to_string()
-                .contains("longer than")
-        );
+        assert!(State::read(endless).unwrap_err().to_string().contains("longer than"));
     }
 }

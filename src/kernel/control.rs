@@ -193,12 +193,8 @@ impl Knob {
 
     /// Reads the file's text.
     pub fn parse(self, version: Version, text: &str) -> Result<Value> {
-        let bad = || {
-            Error::invalid(
-                format!("control file of {self}"),
-                format!("{text:?} is not a value of it"),
-            )
-        };
+        let bad =
+            || Error::invalid(format!("control file of {self}"), format!("{text:?} is not a value of it"));
         if matches!(self, Self::Cpus | Self::Mems) {
             return text.trim().parse().map(Value::Set);
         }
@@ -270,12 +266,7 @@ mod tests {
             (Knob::Quota, Version::V2, "max 100000", Value::Int(-1)),
             (Knob::Quota, Version::V2, "50000 100000", Value::Int(50_000)),
             (Knob::Period, Version::V2, "max 100000", Value::Int(100_000)),
-            (
-                Knob::MemoryLimit,
-                Version::V1,
-                "9223372036854771712",
-                Value::Int(-1),
-            ),
+            (Knob::MemoryLimit, Version::V1, "9223372036854771712", Value::Int(-1)),
             (Knob::MemoryLimit, Version::V2, "max", Value::Int(-1)),
             (Knob::BvtWarp, Version::V1, "-1", Value::Int(-1)),
             (Knob::Cpus, Version::V2, "", Value::Set(CpuSet::new())),

@@ -44,9 +44,7 @@ pub fn read(path: &Path) -> Result<String> {
     let fail = |e: &io::Error| Error::os("read", path, e);
     let file = File::open(path).map_err(|e| fail(&e))?;
     let mut text = String::new();
-    file.take(MAX_TEXT)
-        .read_to_string(&mut text)
-        .map_err(|e| fail(&e))?;
+    file.take(MAX_TEXT).read_to_string(&mut text).map_err(|e| fail(&e))?;
     text.truncate(text.trim_end_matches('\n').len());
     Ok(text)
 }
@@ -64,11 +62,7 @@ pub fn read_if_there(path: &Path) -> Result<Option<String>> {
 pub fn write(path: &Path, text: &str) -> Result<()> {
     let fail = |e: &io::Error| Error::os(format!("write {text:?} to"), path, e);
     // Control files ignore truncation; fixture trees need it.
-    let mut file = OpenOptions::new()
-        .write(true)
-        .truncate(true)
-        .open(path)
-        .map_err(|e| fail(&e))?;
+    let mut file = OpenOptions::new().write(true).truncate(true).open(path).map_err(|e| fail(&e))?;
     // A zero-length write changes nothing and succeeds silently; a newline clears.
     let bytes = if text.is_empty() { b"\n" } else { text.as_bytes() };
     file.write_all(bytes).map_err(|e| fail(&e))

@@ -28,10 +28,7 @@ impl Group {
     /// Another group of the same hierarchy.
     #[must_use]
     pub fn at(&self, path: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            ..self.clone()
-        }
+        Self { path: path.into(), ..self.clone() }
     }
 
     /// The group this one is in; none for the root group.
@@ -162,17 +159,10 @@ impl Groups {
         let membership = Membership::parse(&text);
         let find = |controller: Controller| membership.find(roots, controller);
         let cpu = find(Controller::Cpu)?.ok_or_else(|| {
-            Error::invalid(
-                format!("{}", file.display()),
-                "no hierarchy with the cpu controller",
-            )
-            .hint("mount cgroup v2, or the v1 cpu controller")
+            Error::invalid(format!("{}", file.display()), "no hierarchy with the cpu controller")
+                .hint("mount cgroup v2, or the v1 cpu controller")
         })?;
-        Ok(Self {
-            cpu,
-            cpuset: find(Controller::Cpuset)?,
-            memory: find(Controller::Memory)?,
-        })
+        Ok(Self { cpu, cpuset: find(Controller::Cpuset)?, memory: find(Controller::Memory)? })
     }
 }
 
@@ -195,10 +185,7 @@ impl<'a> Membership<'a> {
 
     /// The group of a controller: its v1 line where it has one, else the unified hierarchy's.
     fn find(&self, roots: &Roots, controller: Controller) -> Result<Option<Group>> {
-        let v1 = self
-            .lines
-            .iter()
-            .find(|(names, _)| names.split(',').any(|name| name == controller.name()));
+        let v1 = self.lines.iter().find(|(names, _)| names.split(',').any(|name| name == controller.name()));
         let unified = || self.lines.iter().find(|(names, _)| names.is_empty());
         let (version, names, path) = match v1 {
             Some((names, path)) => (Version::V1, *names, *path),
@@ -248,11 +235,10 @@ fn mount_of(
         Version::V1 => vec![base.join(names), base.join(controller.name())],
         Version::V2 => vec![base.clone(), base.join("unified")],
     };
-    usual.into_iter().find(|mount| holds(mount)).or_else(|| {
-        mounted(roots, version, controller)
-            .into_iter()
-            .find(|mount| holds(mount))
-    })
+    usual
+        .into_iter()
+        .find(|mount| holds(mount))
+        .or_else(|| mounted(roots, version, controller).into_iter().find(|mount| holds(mount)))
 }
 
 /// The mount points of a hierarchy in the mount table (proc_pid_mountinfo(5)).
@@ -291,10 +277,7 @@ mod tests {
     #[test]
     fn finds_a_process_on_v1_with_joined_controllers() {
         let dir = tree(&[
-            (
-                "proc/7/cgroup",
-                "4:memory:/a/b\n3:cpu,cpuacct:/a/b\n2:cpuset:/a\n1:name=systemd:/x\n0::/y\n",
-            ),
+            ("proc/7/cgroup", "4:memory:/a/b\n3:cpu,cpuacct:/a/b\n2:cpuset:/a\n1:name=systemd:/x\n0::/y\n"),
             ("sys/fs/cgroup/cpu,cpuacct/a/b/cgroup.procs", ""),
             ("sys/fs/cgroup/cpuset/a/cgroup.procs", ""),
             ("sys/fs/cgroup/memory/a/b/cgroup.procs", ""),
@@ -324,10 +307,7 @@ mod tests {
     fn an_unusual_mount_point_is_found_in_the_mount_table() {
         let dir = tree(&[
             ("proc/7/cgroup", "0::/a\n"),
-            (
-                "proc/self/mountinfo",
-                "30 20 0:26 / /cg rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n",
-            ),
+            ("proc/self/mountinfo", "30 20 0:26 / /cg rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"),
             ("cg/a/cgroup.procs", ""),
             ("cg/a/cgroup.controllers", "cpuset cpu memory\n"),
         ]);
@@ -337,28 +317,17 @@ mod tests {
 
     #[test]
     fn says_what_is_missing() {
-        let dir = tree(&[
-            ("proc/7/cgroup", "1:name=systemd:/x\n"),
-            ("proc/8/cgroup", "0::/../b\n"),
-        ]);
+        let dir = tree(&[("proc/7/cgroup", "1:name=systemd:/x\n"), ("proc/8/cgroup", "0::/../b\n")]);
         let roots = Roots::at(dir.path());
         let error = |pid| Groups::of_process(&roots, pid).unwrap_err().to_string();
-        assert!(
-            error(7).contains("no hierarchy with the cpu controller"),
-            "{}",
-            error(7)
-        );
+        assert!(error(7).contains("no hierarchy with the cpu controller"), "{}", error(7));
         assert!(error(8).contains("cgroup namespace"), "{}", error(8));
         assert!(error(9).contains("the process is gone"), "{}", error(9));
     }
 
     #[test]
     fn parents_and_children() {
-        let group = Group {
-            version: Version::V1,
-            mount: "/m".into(),
-            path: "/a/b".into(),
-        };
+        let group = Group { version: Version::V1, mount: "/m".into(), path: "/a/b".into() };
         assert_eq!(group.parent().unwrap().path, "/a");
         let root = group.parent().unwrap().parent().unwrap();
         assert!(root.is_root() && root.parent().is_none());

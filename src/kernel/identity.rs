@@ -32,14 +32,8 @@ pub enum Rung {
 
 impl Rung {
     /// The rungs of the ladder, best first.
-    pub const LADDER: [Self; 6] = [
-        Self::GroupIdentity,
-        Self::GroupIdentity2,
-        Self::QosLevel,
-        Self::Offline,
-        Self::Idle,
-        Self::Weight,
-    ];
+    pub const LADDER: [Self; 6] =
+        [Self::GroupIdentity, Self::GroupIdentity2, Self::QosLevel, Self::Offline, Self::Idle, Self::Weight];
 
     /// The name used in the configuration and in every output.
     pub fn name(self) -> &'static str {
@@ -97,10 +91,9 @@ impl Rung {
             Self::Offline => vec![Setting::new(Knob::Offline, low.into())],
             // Upstream has a knob for low only.
             Self::Idle if low => vec![Setting::new(Knob::Idle, 1)],
-            Self::Weight if low => vec![Setting::new(
-                weight_knob,
-                if weight_knob == Knob::Shares { 2 } else { 1 },
-            )],
+            Self::Weight if low => {
+                vec![Setting::new(weight_knob, if weight_knob == Knob::Shares { 2 } else { 1 })]
+            }
             Self::Idle | Self::Weight | Self::None => Vec::new(),
         }
     }
@@ -153,11 +146,7 @@ pub struct Setting {
 
 impl Setting {
     fn new(knob: Knob, value: i64) -> Self {
-        Self {
-            knob,
-            value,
-            fallback: None,
-        }
+        Self { knob, value, fallback: None }
     }
 }
 
@@ -174,11 +163,7 @@ pub struct Wish {
 
 impl Default for Wish {
     fn default() -> Self {
-        Self {
-            only: None,
-            may_enable: true,
-            may_disable_core_scheduling: false,
-        }
+        Self { only: None, may_enable: true, may_disable_core_scheduling: false }
     }
 }
 
@@ -194,13 +179,14 @@ pub struct Ladder {
 }
 
 impl Ladder {
+    /// No identity is asked for.
+    pub fn none() -> Self {
+        Self { rung: Rung::None, switches: Vec::new(), passed_over: Vec::new() }
+    }
+
     /// Chooses the rung for a group: probed by the files the kernel gives it, never by its version.
     pub fn choose(roots: &Roots, cpu: &Group, wish: &Wish) -> Result<Self> {
-        let mut ladder = Self {
-            rung: Rung::None,
-            switches: Vec::new(),
-            passed_over: Vec::new(),
-        };
+        let mut ladder = Self::none();
         if wish.only == Some(Rung::None) {
             return Ok(ladder);
         }
@@ -223,10 +209,9 @@ impl Ladder {
             }
         }
         if let Some(only) = wish.only {
-            ladder.passed_over.push((
-                only,
-                format!("identity.mechanism = \"{only}\" cannot be had on this kernel"),
-            ));
+            ladder
+                .passed_over
+                .push((only, format!("identity.mechanism = \"{only}\" cannot be had on this kernel")));
         }
         Ok(ladder)
     }
@@ -288,11 +273,8 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         let roots = Roots::at(dir.path());
-        let group = Group {
-            version: Version::V1,
-            mount: dir.path().join("sys/fs/cgroup/cpu"),
-            path: "/a".into(),
-        };
+        let group =
+            Group { version: Version::V1, mount: dir.path().join("sys/fs/cgroup/cpu"), path: "/a".into() };
         (dir, roots, group)
     }
 
@@ -304,14 +286,8 @@ mod tests {
     #[test]
     fn takes_the_best_rung_the_kernel_has() {
         for (files, rung) in [
-            (
-                vec![("cpu.bvt_warp_ns", "0"), ("cpu.priority", "0"), ("cpu.idle", "0")],
-                Rung::GroupIdentity,
-            ),
-            (
-                vec![("cpu.priority", "0"), ("cpu.identity", "0"), ("cpu.idle", "0")],
-                Rung::GroupIdentity2,
-            ),
+            (vec![("cpu.bvt_warp_ns", "0"), ("cpu.priority", "0"), ("cpu.idle", "0")], Rung::GroupIdentity),
+            (vec![("cpu.priority", "0"), ("cpu.identity", "0"), ("cpu.idle", "0")], Rung::GroupIdentity2),
             (vec![("cpu.qos_level", "0"), ("cpu.idle", "0")], Rung::QosLevel),
             (vec![("cpu.offline", "0"), ("cpu.idle", "0")], Rung::Offline),
             (vec![("cpu.idle", "0")], Rung::Idle),
@@ -323,42 +299,18 @@ mod tests {
 
     #[test]
     fn the_switch_is_turned_on_only_where_that_is_allowed() {
-        let files = [
-            ("cpu.bvt_warp_ns", "0"),
-            ("cpu.idle", "0"),
-            ("sched_group_identity_enabled", "0\n"),
-        ];
+        let files = [("cpu.bvt_warp_ns", "0"), ("cpu.idle", "0"), ("sched_group_identity_enabled", "0\n")];
         let ladder = choose(&files, &Wish::default());
         assert_eq!(
             (ladder.rung, ladder.switches),
             (Rung::GroupIdentity, vec![(Switch::GroupIdentity, true)])
         );
-        let ladder = choose(
-            &files,
-            &Wish {
-                may_enable: false,
-                ..Wish::default()
-            },
-        );
+        let ladder = choose(&files, &Wish { may_enable: false, ..Wish::default() });
         assert_eq!(ladder.rung, Rung::Idle);
-        assert!(
-            ladder.passed_over[0]
-                .1
-                .contains("sched_group_identity_enabled is 0")
-        );
+        assert!(ladder.passed_over[0].1.contains("sched_group_identity_enabled is 0"));
         // Already on: nothing to write.
         let on = [("cpu.bvt_warp_ns", "0"), ("sched_group_identity_enabled", "1\n")];
-        assert_eq!(
-            choose(
-                &on,
-                &Wish {
-                    may_enable: false,
-                    ..Wish::default()
-                }
-            )
-            .switches,
-            vec![]
-        );
+        assert_eq!(choose(&on, &Wish { may_enable: false, ..Wish::default() }).switches, vec![]);
     }
 
     #[test]
@@ -372,17 +324,8 @@ mod tests {
         let ladder = choose(&files, &Wish::default());
         assert_eq!(ladder.rung, Rung::Idle);
         assert!(ladder.passed_over[0].1.contains("core scheduling is on"));
-        let ladder = choose(
-            &files,
-            &Wish {
-                may_disable_core_scheduling: true,
-                ..Wish::default()
-            },
-        );
-        assert_eq!(
-            ladder.switches,
-            vec![(Switch::CoreScheduling, false), (Switch::GroupIdentity, true)]
-        );
+        let ladder = choose(&files, &Wish { may_disable_core_scheduling: true, ..Wish::default() });
+        assert_eq!(ladder.switches, vec![(Switch::CoreScheduling, false), (Switch::GroupIdentity, true)]);
     }
 
     #[test]
@@ -396,11 +339,7 @@ mod tests {
             ("4.19.91-25.al7", false),
         ] {
             let ladder = choose(
-                &[
-                    ("cpu.bvt_warp_ns", "0"),
-                    ("cpu.idle", "0"),
-                    ("osrelease", release),
-                ],
+                &[("cpu.bvt_warp_ns", "0"), ("cpu.idle", "0"), ("osrelease", release)],
                 &Wish::default(),
             );
             assert_eq!(ladder.rung == Rung::Idle, refused, "{release}");
@@ -409,13 +348,7 @@ mod tests {
 
     #[test]
     fn a_mechanism_that_is_asked_for_and_missing_is_said() {
-        let ladder = choose(
-            &[("cpu.idle", "0")],
-            &Wish {
-                only: Some(Rung::QosLevel),
-                ..Wish::default()
-            },
-        );
+        let ladder = choose(&[("cpu.idle", "0")], &Wish { only: Some(Rung::QosLevel), ..Wish::default() });
         assert_eq!(ladder.rung, Rung::None);
         assert!(ladder.passed_over[0].1.contains("cannot be had"));
     }
@@ -423,28 +356,13 @@ mod tests {
     #[test]
     fn every_identity_on_every_rung() {
         let values = |rung: Rung, identity| -> Vec<(Knob, i64, Option<i64>)> {
-            rung.settings(identity, Knob::Shares)
-                .into_iter()
-                .map(|s| (s.knob, s.value, s.fallback))
-                .collect()
+            rung.settings(identity, Knob::Shares).into_iter().map(|s| (s.knob, s.value, s.fallback)).collect()
         };
         assert_eq!(values(Rung::GroupIdentity, -2), [(Knob::BvtWarp, -2, None)]);
-        assert_eq!(
-            values(Rung::GroupIdentity2, 2),
-            [(Knob::Priority, 1, None), (Knob::Expel, 1, None)]
-        );
-        assert_eq!(
-            values(Rung::GroupIdentity2, 1),
-            [(Knob::Priority, 1, None), (Knob::Expel, 0, None)]
-        );
-        assert_eq!(
-            values(Rung::GroupIdentity2, 0),
-            [(Knob::Priority, 0, None), (Knob::Expel, 0, None)]
-        );
-        assert_eq!(
-            values(Rung::GroupIdentity2, -1),
-            [(Knob::Priority, -1, None), (Knob::Expel, -1, None)]
-        );
+        assert_eq!(values(Rung::GroupIdentity2, 2), [(Knob::Priority, 1, None), (Knob::Expel, 1, None)]);
+        assert_eq!(values(Rung::GroupIdentity2, 1), [(Knob::Priority, 1, None), (Knob::Expel, 0, None)]);
+        assert_eq!(values(Rung::GroupIdentity2, 0), [(Knob::Priority, 0, None), (Knob::Expel, 0, None)]);
+        assert_eq!(values(Rung::GroupIdentity2, -1), [(Knob::Priority, -1, None), (Knob::Expel, -1, None)]);
         assert_eq!(values(Rung::QosLevel, 2), [(Knob::QosLevel, 2, Some(0))]);
         assert_eq!(values(Rung::QosLevel, -1), [(Knob::QosLevel, -1, None)]);
         assert_eq!(values(Rung::Offline, -1), [(Knob::Offline, 1, None)]);

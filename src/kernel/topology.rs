@@ -56,16 +56,11 @@ impl Topology {
         let node = |cpu: usize| nodes.get(&cpu).copied().unwrap_or(0);
 
         let mut llcs = groups(sys, &online, &["cache/index3/shared_cpu_list"])?;
-        let mut cores = groups(
-            sys,
-            &online,
-            &["topology/thread_siblings_list", "topology/core_cpus_list"],
-        )?;
+        let mut cores = groups(sys, &online, &["topology/thread_siblings_list", "topology/core_cpus_list"])?;
         let mut first_without_llc = BTreeMap::new();
         let mut first_of_core_id = BTreeMap::new();
         for cpu in online.iter() {
-            llcs.entry(cpu)
-                .or_insert_with(|| *first_without_llc.entry(node(cpu)).or_insert(cpu));
+            llcs.entry(cpu).or_insert_with(|| *first_without_llc.entry(node(cpu)).or_insert(cpu));
             if let Entry::Vacant(unknown) = cores.entry(cpu) {
                 let core = match read_number(&cpu_file(sys, cpu, "topology/core_id"))? {
                     Some(id) => *first_of_core_id.entry((socket(cpu), id)).or_insert(cpu),
@@ -117,9 +112,7 @@ impl Topology {
         cores: usize,
         threads: usize,
     ) -> Self {
-        let llcs = sockets
-            .saturating_mul(nodes_per_socket)
-            .saturating_mul(llcs_per_node);
+        let llcs = sockets.saturating_mul(nodes_per_socket).saturating_mul(llcs_per_node);
         let total = llcs.saturating_mul(cores);
         // Bounded before the loop: a caller's huge numbers must not become a long loop.
         let last = total.saturating_mul(threads).min(MAX_CPU + 1);
@@ -128,13 +121,7 @@ impl Topology {
             let llc = core / cores;
             let node = llc / llcs_per_node;
             let socket = node / nodes_per_socket;
-            Cpu {
-                id,
-                core,
-                llc,
-                node,
-                socket,
-            }
+            Cpu { id, core, llc, node, socket }
         });
         cpus.collect()
     }
@@ -191,11 +178,7 @@ fn groups(sys: &Path, online: &CpuSet, files: &[&str]) -> Result<BTreeMap<usize,
 
 /// CPU → socket, for CPUs that have a package number.
 fn sockets(sys: &Path, online: &CpuSet) -> Result<BTreeMap<usize, usize>> {
-    let packages = groups(
-        sys,
-        online,
-        &["topology/core_siblings_list", "topology/package_cpus_list"],
-    )?;
+    let packages = groups(sys, online, &["topology/core_siblings_list", "topology/package_cpus_list"])?;
     let mut sockets: BTreeMap<usize, usize> = BTreeMap::new();
     for cpu in online.iter() {
         let leader = packages.get(&cpu).copied().unwrap_or(cpu);
@@ -217,11 +200,7 @@ fn nodes(sys: &Path) -> Result<BTreeMap<usize, usize>> {
         Ok(entries) => entries,
         Err(source) => {
             let error = Error::os("list", &folder, &source);
-            return if error.is_gone() {
-                Ok(BTreeMap::new())
-            } else {
-                Err(error)
-            };
+            return if error.is_gone() { Ok(BTreeMap::new()) } else { Err(error) };
         }
     };
     let mut numbers = Vec::new();

@@ -5,7 +5,7 @@ use super::{Level, Plan, TreeMove, Write};
 use crate::kernel::control::{Controller, Knob, Value, Version};
 use crate::kernel::group::{Group, Groups};
 use crate::kernel::identity::Rung;
-use crate::policy::treatment::{BATCH_PERIOD, BatchValues, CpusRule, Placement, Treatment};
+use crate::policy::treatment::{BATCH_PERIOD, BatchValues, Burst, CpusRule, Placement, Treatment};
 use crate::qos::{KubeQos, QosClass};
 
 /// The class tree's shape, from the configuration.
@@ -30,32 +30,20 @@ pub struct KubeIdentity {
 
 /// Plans everything for one container. Pure: the same input gives the same plan.
 pub fn build(treatment: &Treatment, facts: &Facts, shape: &TreeShape) -> Plan {
-    let mut builder = Builder {
-        treatment,
-        facts,
-        writes: Vec::new(),
-        lost: treatment.refused.clone(),
-    };
+    let mut builder = Builder { treatment, facts, writes: Vec::new(), lost: treatment.refused.clone() };
     let tree = builder.place(shape);
     let groups = match &tree {
         Some(tree) => moved(&facts.groups, tree),
         None => facts.groups.clone(),
     };
-    let place = Place {
-        pod: builder.pod_groups(tree.as_ref()),
-        tree: tree.as_ref(),
-        groups: &groups,
-    };
+    let place = Place { pod: builder.pod_groups(tree.as_ref()), tree: tree.as_ref(), groups: &groups };
     builder.carry(&place);
     builder.identity(&place, shape);
     builder.time(&place);
     builder.burst(&place);
     builder.cpus(&place);
-    let placement = if tree.is_some() {
-        Placement::ClassTree
-    } else {
-        Placement::Keep
-    };
+    builder.inner();
+    let placement = if tree.is_some() { Placement::ClassTree } else { Placement::Keep };
     let Builder { writes, mut lost, .. } = builder;
     for (rung, why) in &facts.ladder.passed_over {
         lost.push(format!("identity: {rung} passed over: {why}"));
@@ -89,26 +77,12 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn set(&mut self, level: Level, group: Option<&Group>, knob: Knob, value: Value, why: impl Into<String>) {
         let Some(group) = group else {
-            self.lost.push(format!(
-                "{knob}: no hierarchy with the {} controller",
-                knob.controller().name()
-            ));
+            self.lost.push(format!("{knob}: no hierarchy with the {} controller", knob.controller().name()));
             return;
         };
-        let write = Write {
-            level,
-            group: group.clone(),
-            knob,
-            value,
-            fallback: None,
-            why: why.into(),
-        };
+        let write = Write { level, group: group.clone(), knob, value, fallback: None, why: why.into() };
         // One writer per value: what is planned later for the same file takes its place.
-        match self
-            .writes
-            .iter_mut()
-            .find(|w| w.knob == knob && w.group == write.group)
-        {
+        match self.writes.iter_mut().find(|w| w.knob == knob && w.group == write.group) {
             Some(earlier) => *earlier = write,
             None => self.writes.push(write),
         }
@@ -116,6 +90,18 @@ impl Builder<'_> {
 
     fn int(&mut self, level: Level, groups: &Groups, knob: Knob, value: i64, why: impl Into<String>) {
         self.set(level, groups.of(knob.controller()), knob, Value::Int(value), why);
+    }
+
+    /// What is written to the container's group is written to the group its processes really are in too: limits hold
+    /// at both, and a burst above a throttled group is of no use.
+    fn inner(&mut self) {
+        let Some(inner) = &self.facts.inner else { return };
+        let below = self.writes.iter().filter(|write| write.level == Level::Container).filter_map(|write| {
+            let group = inner.of(write.knob.controller()).filter(|group| group.mount == write.group.mount)?;
+            Some(Write { group: group.clone(), ..write.clone() })
+        });
+        let below: Vec<Write> = below.collect();
+        self.writes.extend(below);
     }
 
     /// The move into the class tree, where the treatment asks for one and a hook can do it.
@@ -142,14 +128,8 @@ impl Builder<'_> {
             );
             return None;
         }
-        if facts
-            .groups
-            .memory
-            .as_ref()
-            .is_some_and(|memory| from.iter().any(|g| g.mount == memory.mount))
-        {
-            self.lost
-                .push("placement: cpu and memory share a hierarchy here; kept where it is".to_owned());
+        if facts.groups.memory.as_ref().is_some_and(|memory| from.iter().any(|g| g.mount == memory.mount)) {
+            self.lost.push("placement: cpu and memory share a hierarchy here; kept where it is".to_owned());
             return None;
         }
         let mut path = vec![shape.root.clone(), class];
@@ -163,11 +143,7 @@ impl Builder<'_> {
             let mut at = String::new();
             let mut last = None;
             for part in &path {
-                at = if part.starts_with('/') {
-                    part.clone()
-                } else {
-                    format!("{at}/{part}")
-                };
+                at = if part.starts_with('/') { part.clone() } else { format!("{at}/{part}") };
                 let next = group.at(at.clone());
                 if !make.contains(&next) {
                     make.push(next.clone());
@@ -188,11 +164,7 @@ impl Builder<'_> {
         self.lost.push(
             "placement: moved by a hook alone, `exec` joins the old group and `update` writes it; configure plimsoll-runtime to close both".to_owned(),
         );
-        Some(TreeMove {
-            make,
-            to,
-            from: origin,
-        })
+        Some(TreeMove { make, to, from: origin })
     }
 
     /// The pod's groups after the move: its own group in the class tree, or where it is.
@@ -214,28 +186,19 @@ impl Builder<'_> {
         }
         let cpu = self.facts.cpu;
         let why = "carried over from the engine's group";
-        self.int(
-            Level::Container,
-            place.groups,
-            weight_knob(place.groups),
-            cpu.weight,
-            why,
-        );
+        self.int(Level::Container, place.groups, weight_knob(place.groups), cpu.weight, why);
         self.int(Level::Container, place.groups, Knob::Period, cpu.period, why);
         self.int(Level::Container, place.groups, Knob::Quota, cpu.quota, why);
         if let Some(cpus) = self.facts.cpus.clone() {
-            self.set(
-                Level::Container,
-                place.groups.cpuset.as_ref(),
-                Knob::Cpus,
-                Value::Set(cpus),
-                why,
-            );
+            self.set(Level::Container, place.groups.cpuset.as_ref(), Knob::Cpus, Value::Set(cpus), why);
         }
     }
 
     fn identity(&mut self, place: &Place<'_>, shape: &TreeShape) {
-        let (rung, identity) = (self.facts.ladder.rung, self.treatment.identity);
+        let Some(identity) = self.treatment.identity else {
+            return;
+        };
+        let rung = self.facts.ladder.rung;
         self.lost.extend(rung.lost(identity).map(str::to_owned));
         let settings = rung.settings(identity, weight_knob(place.groups));
         let mut targets: Vec<(Level, Group)> = Vec::new();
@@ -290,24 +253,14 @@ impl Builder<'_> {
         let (Some(identity), Rung::GroupIdentity) = (shape.kube_identity, self.facts.ladder.rung) else {
             return;
         };
-        let groups = self
-            .facts
-            .pod
-            .iter()
-            .flat_map(|pod: &PodPlace| pod.kube_groups.iter());
+        let groups = self.facts.pod.iter().flat_map(|pod: &PodPlace| pod.kube_groups.iter());
         for (qos, group) in groups {
             let (value, why) = match qos {
                 KubeQos::Guaranteed => (0, "kubepods itself is always normal"),
                 KubeQos::Burstable => (identity.burstable, "online pods live here"),
                 KubeQos::BestEffort => (identity.best_effort, "offline pods live here"),
             };
-            self.set(
-                Level::KubeQos,
-                Some(group),
-                Knob::BvtWarp,
-                Value::Int(value.into()),
-                why,
-            );
+            self.set(Level::KubeQos, Some(group), Knob::BvtWarp, Value::Int(value.into()), why);
         }
     }
 
@@ -326,14 +279,8 @@ impl Builder<'_> {
                 Level::Pod => self.facts.pod.as_ref().map_or(-1, |pod| pod.quota),
                 _ => self.facts.cpu.quota,
             };
-            if self.treatment.unset_quota && now != -1 {
-                self.int(
-                    level,
-                    &groups,
-                    Knob::Quota,
-                    -1,
-                    "CPUs of its own are not throttled",
-                );
+            if self.treatment.unset_quota && self.facts.own.is_some() && now != -1 {
+                self.int(level, &groups, Knob::Quota, -1, "CPUs of its own are not throttled");
             }
         }
     }
@@ -344,10 +291,8 @@ impl Builder<'_> {
             .writes
             .iter()
             .any(|w| w.group == groups.cpu && w.knob == Knob::Idle && w.value == Value::Int(1));
-        let claimed = self
-            .writes
-            .iter()
-            .any(|w| w.group == groups.cpu && w.knob == knob && level == Level::Pod);
+        let claimed =
+            self.writes.iter().any(|w| w.group == groups.cpu && w.knob == knob && level == Level::Pod);
         if idle {
             // The kernel refuses a weight while the group is idle.
             self.lost.push(format!(
@@ -356,42 +301,24 @@ impl Builder<'_> {
                 batch.shares
             ));
         } else if !claimed {
-            let weight = if knob == Knob::Weight {
-                weight_from_shares(batch.shares)
-            } else {
-                batch.shares
-            };
+            let weight = if knob == Knob::Weight { weight_from_shares(batch.shares) } else { batch.shares };
             self.int(level, groups, knob, weight, "batch-cpu request");
         }
         let period = match level {
             Level::Pod => self.facts.pod.as_ref().map_or(BATCH_PERIOD, |pod| pod.period),
             _ => self.facts.cpu.period,
         };
-        let quota = if batch.quota > 0 {
-            (batch.quota.saturating_mul(period) / BATCH_PERIOD).max(1_000)
-        } else {
-            -1
-        };
+        let quota =
+            if batch.quota > 0 { (batch.quota.saturating_mul(period) / BATCH_PERIOD).max(1_000) } else { -1 };
         self.int(level, groups, Knob::Quota, quota, "batch-cpu limit");
-        self.int(
-            level,
-            groups,
-            Knob::MemoryLimit,
-            batch.memory,
-            "batch-memory limit",
-        );
+        self.int(level, groups, Knob::MemoryLimit, batch.memory, "batch-memory limit");
     }
 
     /// Burst: a share of the limit, at most the quota where the kernel says so; on the pod the sum of its containers'.
     fn burst(&mut self, place: &Place<'_>) {
-        let Some(percent) = self.treatment.burst_percent else {
-            return;
-        };
+        let Some(asked) = self.treatment.burst else { return };
         let planned = |knob| {
-            let write = self
-                .writes
-                .iter()
-                .find(|w| w.level == Level::Container && w.knob == knob);
+            let write = self.writes.iter().find(|w| w.level == Level::Container && w.knob == knob);
             write.and_then(|w| w.value.int())
         };
         let quota = planned(Knob::Quota).unwrap_or(self.facts.cpu.quota);
@@ -402,22 +329,22 @@ impl Builder<'_> {
         }
         let rule = self.facts.burst;
         if rule == BurstRule::Absent {
-            self.lost
-                .push("burst: this kernel has none (mainline has it from 5.14)".to_owned());
+            self.lost.push("burst: this kernel has none (mainline has it from 5.14)".to_owned());
             return;
         }
-        let wanted = quota.saturating_mul(percent.into()) / 100;
+        let (wanted, asked) = match asked {
+            Burst::Percent(percent) => {
+                (quota.saturating_mul(percent.into()) / 100, format!("{percent} % of the limit"))
+            }
+            Burst::Micros(micros) => (micros, format!("{micros} us asked for")),
+        };
         let bound = |wanted: i64, quota: i64| match rule {
             BurstRule::UpToQuota => wanted.min(quota),
             // The scheduler's largest runtime holds for quota and burst together.
             _ => wanted.min((1 << 44) - 1 - quota),
         };
         let burst = bound(wanted, quota);
-        let why = if burst < wanted {
-            format!("{percent} % of the limit, at most the quota")
-        } else {
-            format!("{percent} % of the limit")
-        };
+        let why = if burst < wanted { format!("{asked}, at most the quota") } else { asked };
         self.int(Level::Container, place.groups, Knob::Burst, burst, why);
         // A pod that is throttled as a whole throttles its containers' bursts.
         if let (Some(pod), Some(groups)) = (&self.facts.pod, &place.pod) {
@@ -431,50 +358,34 @@ impl Builder<'_> {
     fn cpus(&mut self, place: &Place<'_>) {
         let Some(now) = &self.facts.cpus else {
             if self.treatment.cpus != CpusRule::Keep {
-                self.lost
-                    .push("cpus: no hierarchy with the cpuset controller".to_owned());
+                self.lost.push("cpus: no hierarchy with the cpuset controller".to_owned());
             }
             return;
         };
-        let cpuset = place.groups.cpuset.clone();
-        match &self.treatment.cpus {
-            CpusRule::Keep => {}
-            CpusRule::Exact(_) | CpusRule::Allocate => {
-                if let Some(own) = self.facts.own.clone() {
-                    let why = match self.treatment.cpus {
-                        CpusRule::Allocate => "CPUs of its own, whole cores near each other",
-                        _ if self.treatment.class == QosClass::System => "the system CPUs",
-                        _ => "the scheduler's choice (resource-status)",
-                    };
-                    self.set(
-                        Level::Container,
-                        cpuset.as_ref(),
-                        Knob::Cpus,
-                        Value::Set(own),
-                        why,
-                    );
-                }
-            }
-            CpusRule::SharedPool | CpusRule::BestEffortPool => {
+        let own = self.facts.own.clone();
+        self.lost.extend(self.facts.refusal.clone());
+        let (cpus, why) = match (&self.treatment.cpus, own) {
+            (CpusRule::Keep, _) => (None, ""),
+            (CpusRule::Allocate, Some(own)) => (Some(own), "CPUs of its own, whole cores near each other"),
+            (_, Some(own)) if self.treatment.class == QosClass::System => (Some(own), "the system CPUs"),
+            (_, Some(own)) => (Some(own), "the scheduler's choice (resource-status)"),
+            // Whoever gets no CPUs of its own shares.
+            (_, None) => {
                 let pool = self.facts.node.pool(self.treatment.class).intersection(now);
+                if pool.is_empty() {
+                    self.lost
+                        .push(format!("cpus: nothing is left of {now} beside the CPUs others own; kept"));
+                }
                 let why = match self.treatment.class {
                     QosClass::Be => "all CPUs but LSE's",
                     _ => "the shared pool: all CPUs but LSE's and LSR's",
                 };
-                if pool.is_empty() {
-                    self.lost.push(format!(
-                        "cpus: nothing is left of {now} beside the CPUs others own; kept"
-                    ));
-                } else if pool != *now {
-                    self.set(
-                        Level::Container,
-                        cpuset.as_ref(),
-                        Knob::Cpus,
-                        Value::Set(pool),
-                        why,
-                    );
-                }
+                let nobody_owns = self.facts.node.is_whole() && pool == *now;
+                ((!pool.is_empty() && !nobody_owns).then_some(pool), why)
             }
+        };
+        if let Some(cpus) = cpus {
+            self.set(Level::Container, place.groups.cpuset.as_ref(), Knob::Cpus, Value::Set(cpus), why);
         }
         let (writes, lost) = share(&self.facts.node, &self.facts.neighbours);
         self.writes.extend(writes);
@@ -499,10 +410,7 @@ pub fn share(node: &NodeCpus, neighbours: &[Neighbour]) -> (Vec<Write>, Vec<Stri
                 knob: Knob::Cpus,
                 value: Value::Set(pool),
                 fallback: None,
-                why: format!(
-                    "{} container {} shares what nobody owns",
-                    neighbour.class, neighbour.id
-                ),
+                why: format!("{} container {} shares what nobody owns", neighbour.class, neighbour.id),
             });
         }
     }
@@ -511,27 +419,13 @@ pub fn share(node: &NodeCpus, neighbours: &[Neighbour]) -> (Vec<Write>, Vec<Stri
 
 /// The container's groups after a move.
 fn moved(groups: &Groups, tree: &TreeMove) -> Groups {
-    let to = |group: &Group| {
-        tree.to
-            .iter()
-            .find(|to| to.mount == group.mount)
-            .unwrap_or(group)
-            .clone()
-    };
-    Groups {
-        cpu: to(&groups.cpu),
-        cpuset: groups.cpuset.as_ref().map(to),
-        memory: groups.memory.clone(),
-    }
+    let to = |group: &Group| tree.to.iter().find(|to| to.mount == group.mount).unwrap_or(group).clone();
+    Groups { cpu: to(&groups.cpu), cpuset: groups.cpuset.as_ref().map(to), memory: groups.memory.clone() }
 }
 
 /// The pod's group in the hierarchy of a container's group.
 fn pod_of(pod: &Groups, group: &Group) -> Option<Group> {
-    Controller::ALL
-        .into_iter()
-        .filter_map(|c| pod.of(c))
-        .find(|g| g.mount == group.mount)
-        .cloned()
+    Controller::ALL.into_iter().filter_map(|c| pod.of(c)).find(|g| g.mount == group.mount).cloned()
 }
 
 /// The knob that holds a group's weight.

@@ -173,11 +173,7 @@ pub fn allocate(
     let online = topology.online();
     let free = free.intersection(online);
     if free.len() < wanted {
-        return Err(Refusal::NotEnoughFree {
-            wanted,
-            free: free.len(),
-            online: online.len(),
-        });
+        return Err(Refusal::NotEnoughFree { wanted, free: free.len(), online: online.len() });
     }
     let mut cpus = topology.cpus().to_vec();
     cpus.sort_by_key(|cpu| (cpu.core, cpu.id));
@@ -187,11 +183,7 @@ pub fn allocate(
         .filter_map(|threads| threads.first().map(|first| Core { first, threads }))
         .collect();
     if threads(&cores) < wanted {
-        return Err(Refusal::NotEnoughWholeCores {
-            wanted,
-            whole: threads(&cores),
-            free: free.len(),
-        });
+        return Err(Refusal::NotEnoughWholeCores { wanted, whole: threads(&cores), free: free.len() });
     }
 
     let pool = shared_pool.intersection(online);
@@ -215,19 +207,10 @@ pub fn allocate(
                     let near = cores.iter().filter(|core| Some(same(core.first)) == of);
                     near.map(|core| core.threads.len()).sum()
                 };
-                (
-                    fit(picked, domain),
-                    beside(|cpu| cpu.node),
-                    beside(|cpu| cpu.socket),
-                    lowest(picked),
-                )
+                (fit(picked, domain), beside(|cpu| cpu.node), beside(|cpu| cpu.socket), lowest(picked))
             });
         if let Some((picked, _)) = best {
-            return Ok(Allocation {
-                cpus: cpus_of(&picked).collect(),
-                wanted,
-                span: level.span(),
-            });
+            return Ok(Allocation { cpus: cpus_of(&picked).collect(), wanted, span: level.span() });
         }
     }
     let least = pick(&cores, wanted);

@@ -1,5 +1,6 @@
 //! What is there before a plan is made: read from the cgroup files at the start, or supposed from a manifest.
 
+use super::exclusive;
 use crate::cpuset::CpuSet;
 use crate::kernel::group::{Group, Groups};
 use crate::kernel::identity::Ladder;
@@ -73,13 +74,18 @@ pub struct NodeCpus {
 }
 
 impl NodeCpus {
+    /// Whether nobody owns any CPU.
+    pub fn is_whole(&self) -> bool {
+        self.lse.is_empty() && self.lsr.is_empty() && self.system.is_empty()
+    }
+
     /// What containers of a class share; empty where nothing is left.
     pub fn pool(&self, class: QosClass) -> CpuSet {
-        let rest = self.online.difference(&self.lse).difference(&self.system);
         match class {
-            QosClass::Be => rest,
-            _ => rest.difference(&self.lsr),
+            QosClass::Be => exclusive::best_effort_pool(&self.online, &self.lse, &self.system),
+            _ => exclusive::shared_pool(&self.online, &self.lse, &self.lsr, &self.system),
         }
+        .unwrap_or_default()
     }
 }
 
@@ -88,6 +94,8 @@ impl NodeCpus {
 pub struct Facts {
     /// The container's groups.
     pub groups: Groups,
+    /// The group below them the process really is in, where the runtime makes one.
+    pub inner: Option<Groups>,
     /// The container's name in its parent group.
     pub name: String,
     /// The pod around it.
@@ -104,6 +112,8 @@ pub struct Facts {
     pub node: NodeCpus,
     /// The CPUs this container owns: honoured or allocated.
     pub own: Option<CpuSet>,
+    /// Why this container gets no CPUs of its own although it should.
+    pub refusal: Option<String>,
     /// The other containers whose CPUs change with that.
     pub neighbours: Vec<Neighbour>,
 }

@@ -3,6 +3,7 @@
 mod build;
 pub mod exclusive;
 pub mod facts;
+pub mod gather;
 
 use serde::{Deserialize, Serialize};
 
@@ -105,9 +106,6 @@ pub struct Plan {
 impl Plan {
     /// The value planned for a knob at a level.
     pub fn value(&self, level: Level, knob: Knob) -> Option<&Value> {
-        self.writes
-            .iter()
-            .find(|write| write.level == level && write.knob == knob)
-            .map(|write| &write.value)
+        self.writes.iter().find(|write| write.level == level && write.knob == knob).map(|write| &write.value)
     }
 }

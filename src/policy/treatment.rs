@@ -56,6 +56,16 @@ pub struct BatchValues {
     pub memory: i64,
 }
 
+/// How much CPU burst a container gets, before the kernel's bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Burst {
+    /// Percent of the CPU limit, 1..=10000.
+    Percent(u32),
+    /// Microseconds.
+    Micros(i64),
+}
+
 /// The period batch resources are counted in, microseconds (Koordinator assumes the kernel's default).
 pub const BATCH_PERIOD: i64 = 100_000;
 
@@ -66,12 +76,12 @@ pub struct Treatment {
     pub class: QosClass,
     /// What said so: an annotation's key, or the cgroup path.
     pub source: String,
-    /// The identity, in the terms of `cpu.bvt_warp_ns`: -2..=2.
-    pub identity: i8,
+    /// The identity, in the terms of `cpu.bvt_warp_ns`: -2..=2; `None` leaves it alone.
+    pub identity: Option<i8>,
     /// Why this identity.
     pub identity_why: String,
-    /// CPU burst in percent of the CPU limit, 1..=10000; `None` leaves burst alone.
-    pub burst_percent: Option<u32>,
+    /// CPU burst; `None` leaves it alone.
+    pub burst: Option<Burst>,
     /// The CPUs.
     pub cpus: CpusRule,
     /// Whether container and pod lose their CFS quota because the CPUs are theirs alone.

@@ -32,9 +32,7 @@ impl FromStr for ContainerId {
         let fits = !text.is_empty()
             && text.len() <= MAX
             && !text.starts_with('.')
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"_+-.".contains(&b));
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+-.".contains(&b));
         if fits {
             Ok(Self(text.to_owned()))
         } else {
@@ -55,17 +53,7 @@ mod tests {
 
     #[test]
     fn an_id_is_never_a_path() {
-        for bad in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "../x",
-            "a b",
-            "a\0",
-            ".tmp",
-            &"x".repeat(201),
-        ] {
+        for bad in ["", ".", "..", "a/b", "../x", "a b", "a\0", ".tmp", &"x".repeat(201)] {
             assert!(bad.parse::<ContainerId>().is_err(), "{bad:?}");
         }
         assert!("3f4a_B+c-d.e".parse::<ContainerId>().is_ok());

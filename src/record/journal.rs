@@ -22,9 +22,7 @@ pub struct Journal {
 
 impl Store {
     fn journal_path(&self, group: &Group) -> PathBuf {
-        self.dir()
-            .join("groups")
-            .join(format!("{:016x}.json", hash(&group.dir().to_string_lossy())))
+        self.dir().join("groups").join(format!("{:016x}.json", hash(&group.dir().to_string_lossy())))
     }
 
     /// The journal of a group.
@@ -38,14 +36,9 @@ impl Store {
         let mut journal = self
             .journal(group)
             .unwrap_or_default()
-            .unwrap_or_else(|| Journal {
-                group: group.clone(),
-                before: Vec::new(),
-            });
-        let new: Vec<_> = before
-            .iter()
-            .filter(|(knob, _)| !journal.before.iter().any(|(k, _)| k == knob))
-            .collect();
+            .unwrap_or_else(|| Journal { group: group.clone(), before: Vec::new() });
+        let new: Vec<_> =
+            before.iter().filter(|(knob, _)| !journal.before.iter().any(|(k, _)| k == knob)).collect();
         if new.is_empty() {
             return Ok(());
         }
@@ -61,22 +54,14 @@ impl Store {
     /// Every journal that can be understood.
     pub fn journals(&self) -> Result<Vec<Journal>> {
         let names = self.names("groups")?;
-        let whole = |name: &String| {
-            read_json::<Journal>(&self.dir().join("groups").join(name))
-                .ok()
-                .flatten()
-        };
-        Ok(names
-            .iter()
-            .filter(|name| !name.starts_with('.'))
-            .filter_map(whole)
-            .collect())
+        let whole =
+            |name: &String| read_json::<Journal>(&self.dir().join("groups").join(name)).ok().flatten();
+        Ok(names.iter().filter(|name| !name.starts_with('.')).filter_map(whole).collect())
     }
 }
 
 /// FNV-1a, 64 bits: cgroup paths are longer than file names may be.
 fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -27,20 +27,10 @@ impl Store {
         let fail = |e: &std::io::Error| {
             Error::os("open", &path, e).hint("without the node lock no CPUs change hands")
         };
-        let open = || {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)
-        };
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = match open() {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let made = std::fs::DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o755)
-                    .create(self.dir());
+                let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(self.dir());
                 made.and_then(|()| open())
             }
             opened => opened,

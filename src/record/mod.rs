@@ -114,9 +114,7 @@ impl Record {
             version: VERSION,
             who,
             pid,
-            created: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |d| d.as_secs()),
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
             phase: Phase::Applying,
             treatment,
             placement: plan.placement,
@@ -147,9 +145,6 @@ mod optional_set {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<CpuSet>, D::Error> {
-        Option::<String>::deserialize(d)?
-            .map(|text| text.parse())
-            .transpose()
-            .map_err(D::Error::custom)
+        Option::<String>::deserialize(d)?.map(|text| text.parse()).transpose().map_err(D::Error::custom)
     }
 }

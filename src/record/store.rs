@@ -139,20 +139,15 @@ impl Store {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(Error::os("list", &dir, &e)),
         };
-        let mut names: Vec<String> = entries
-            .flatten()
-            .filter_map(|e| e.file_name().into_string().ok())
-            .collect();
+        let mut names: Vec<String> =
+            entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
         names.sort_unstable();
         Ok(names)
     }
 
     fn ids(&self, folder: &str) -> Result<Vec<ContainerId>> {
         let names = self.names(folder)?;
-        Ok(names
-            .iter()
-            .filter_map(|name| name.strip_suffix(".json")?.parse().ok())
-            .collect())
+        Ok(names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
     }
 }
 
@@ -163,9 +158,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(e) => return Err(Error::os("read", path, &e)),
     };
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Error::os("read", path, &e))?;
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|e| Error::os("read", path, &e))?;
     serde_json::from_slice(&bytes).map(Some).map_err(|e| {
         Error::invalid(path.display().to_string(), format!("not a whole record: {e}"))
             .hint("a writer was cut off; `plimsoll repair` puts this in order")
@@ -178,34 +171,21 @@ pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
         .map_err(|e| Error::invalid(path.display().to_string(), format!("cannot be serialised: {e}")))?;
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let create = || {
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o644)
-            .open(&temporary)
-    };
+    let create = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary);
     let opened = match create() {
         Err(e) if e.kind() == ErrorKind::NotFound => {
             if let Some(dir) = path.parent() {
-                fs::DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o755)
-                    .create(dir)
-                    .map_err(|e| {
-                        Error::os("make folder", dir, &e).hint(
-                            "records are kept there; without it nothing is undone at the container's end",
-                        )
-                    })?;
+                fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|e| {
+                    Error::os("make folder", dir, &e)
+                        .hint("records are kept there; without it nothing is undone at the container's end")
+                })?;
             }
             create()
         }
         opened => opened,
     };
-    let result = opened
-        .and_then(|mut file| file.write_all(&text))
-        .and_then(|()| fs::rename(&temporary, path));
+    let result =
+        opened.and_then(|mut file| file.write_all(&text)).and_then(|()| fs::rename(&temporary, path));
     result.map_err(|e| {
         let _ = fs::remove_file(&temporary);
         let error = Error::os("write", path, &e);

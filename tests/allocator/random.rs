@@ -21,11 +21,7 @@ fn machine() -> impl Strategy<Value = Topology> {
         };
         let mut places = Vec::new();
         for core in 0..sockets * nodes * llcs * cores {
-            let threads = if kind == 0 {
-                1 + next(2)
-            } else {
-                [1, 2, 4][kind - 1]
-            };
+            let threads = if kind == 0 { 1 + next(2) } else { [1, 2, 4][kind - 1] };
             places.extend(vec![core; threads]);
         }
         let mut ids: Vec<usize> = (0..places.len() + 5).collect();
@@ -45,18 +41,10 @@ fn machine() -> impl Strategy<Value = Topology> {
 
 /// The sizes of the cores that are free as a whole, of CPUs that `here` accepts.
 fn whole_cores(topology: &Topology, free: &CpuSet, here: impl Fn(&Cpu) -> bool) -> Vec<usize> {
-    let cores: BTreeSet<usize> = topology
-        .cpus()
-        .iter()
-        .filter(|c| here(c))
-        .map(|c| c.core)
-        .collect();
+    let cores: BTreeSet<usize> = topology.cpus().iter().filter(|c| here(c)).map(|c| c.core).collect();
     let sizes = cores.into_iter().filter_map(|core| {
         let threads: Vec<&Cpu> = topology.cpus().iter().filter(|c| c.core == core).collect();
-        threads
-            .iter()
-            .all(|c| free.contains(c.id))
-            .then_some(threads.len())
+        threads.iter().all(|c| free.contains(c.id)).then_some(threads.len())
     });
     sizes.collect()
 }
@@ -103,51 +91,26 @@ fn check_allocation(
     // Whole cores, and none that could be given back.
     let sizes = whole_cores(topology, cpus, |c| cpus.contains(c.id));
     prop_assert_eq!(sizes.iter().sum::<usize>(), cpus.len(), "split cores in {}", cpus);
-    prop_assert!(
-        sizes.iter().all(|size| cpus.len() - size < *wanted),
-        "needless core in {cpus}"
-    );
+    prop_assert!(sizes.iter().all(|size| cpus.len() - size < *wanted), "needless core in {cpus}");
 
     // As near as could be, and as near as it says.
     let spare = free.len() - min_shared;
-    let levels: [(Span, Domain); 3] = [
-        (Span::Llc, |c| c.llc),
-        (Span::Node, |c| c.node),
-        (Span::Socket, |c| c.socket),
-    ];
-    let nearest = levels
-        .iter()
-        .find(|(_, key)| some_has_room(topology, free, *wanted, spare, key));
-    prop_assert_eq!(
-        *span,
-        nearest.map_or(Span::Machine, |(span, _)| *span),
-        "{} of {}",
-        cpus,
-        free
-    );
+    let levels: [(Span, Domain); 3] =
+        [(Span::Llc, |c| c.llc), (Span::Node, |c| c.node), (Span::Socket, |c| c.socket)];
+    let nearest = levels.iter().find(|(_, key)| some_has_room(topology, free, *wanted, spare, key));
+    prop_assert_eq!(*span, nearest.map_or(Span::Machine, |(span, _)| *span), "{} of {}", cpus, free);
     for (level, key) in levels {
-        prop_assert!(
-            level < *span || distinct(topology, cpus, key) == 1,
-            "{cpus} is not in one {level:?}"
-        );
+        prop_assert!(level < *span || distinct(topology, cpus, key) == 1, "{cpus} is not in one {level:?}");
     }
     // As few nodes as could be; cores of mixed sizes may trade that for what the pool can spare.
     let all = whole_cores(topology, free, |_| true);
     if *span == Span::Machine && all.iter().all(|size| *size == all[0]) {
         let nodes: BTreeSet<usize> = topology.cpus().iter().map(|c| c.node).collect();
-        let mut room: Vec<usize> = nodes
-            .iter()
-            .map(|node| whole_cores(topology, free, |c| c.node == *node).iter().sum())
-            .collect();
+        let mut room: Vec<usize> =
+            nodes.iter().map(|node| whole_cores(topology, free, |c| c.node == *node).iter().sum()).collect();
         room.sort_unstable_by(|a, b| b.cmp(a));
         let fewest = (1..=room.len()).find(|n| room[..*n].iter().sum::<usize>() >= *wanted);
-        prop_assert_eq!(
-            Some(distinct(topology, cpus, |c| c.node)),
-            fewest,
-            "{} of {}",
-            cpus,
-            free
-        );
+        prop_assert_eq!(Some(distinct(topology, cpus, |c| c.node)), fewest, "{} of {}", cpus, free);
     }
     Ok(())
 }

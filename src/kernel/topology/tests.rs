@@ -60,10 +60,7 @@ fn two_sockets_with_two_nodes_each_and_siblings_far_apart_in_number() {
     let topology = Topology::read(sys.path()).unwrap();
     assert_eq!(topology.online().to_string(), "0-15");
     assert_eq!(together(&topology, |c| c.core)[..3], ["0,8", "1,9", "2,10"]);
-    assert_eq!(
-        together(&topology, |c| c.node),
-        ["0-1,8-9", "2-3,10-11", "4-5,12-13", "6-7,14-15"]
-    );
+    assert_eq!(together(&topology, |c| c.node), ["0-1,8-9", "2-3,10-11", "4-5,12-13", "6-7,14-15"]);
     assert_eq!(together(&topology, |c| c.llc), together(&topology, |c| c.node));
     assert_eq!(together(&topology, |c| c.socket), ["0-3,8-11", "4-7,12-15"]);
     let nine = topology.cpu(9).unwrap();
@@ -101,14 +98,8 @@ fn cpus_without_a_level_3_cache_share_their_node() {
 fn without_sibling_lists_core_ids_count_within_their_socket() {
     let mut files = vec![("cpu/online".to_owned(), "0-7".to_owned())];
     for cpu in 0..8 {
-        files.push((
-            format!("cpu/cpu{cpu}/topology/core_id"),
-            (cpu / 2 % 2).to_string(),
-        ));
-        files.push((
-            format!("cpu/cpu{cpu}/topology/physical_package_id"),
-            (cpu / 4).to_string(),
-        ));
+        files.push((format!("cpu/cpu{cpu}/topology/core_id"), (cpu / 2 % 2).to_string()));
+        files.push((format!("cpu/cpu{cpu}/topology/physical_package_id"), (cpu / 4).to_string()));
     }
     let files: Vec<(&str, &str)> = files.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
     let topology = Topology::read(tree(&files).path()).unwrap();
@@ -186,10 +177,7 @@ fn a_file_that_is_there_but_broken_is_an_error_that_names_it() {
 fn no_sysfs_is_an_error_with_a_hint() {
     let sys = tempfile::tempdir().unwrap();
     let error = Topology::read_online(sys.path()).unwrap_err();
-    assert!(
-        error.is_gone() && error.to_string().contains("is sysfs mounted"),
-        "{error}"
-    );
+    assert!(error.is_gone() && error.to_string().contains("is sysfs mounted"), "{error}");
 }
 
 #[test]

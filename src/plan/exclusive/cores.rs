@@ -82,10 +82,7 @@ pub(super) fn fit(picked: &[Core<'_>], domain: &[Core<'_>]) -> (usize, usize) {
 pub(super) fn split<'a>(cores: &[Core<'a>], level: Level) -> Vec<Vec<Core<'a>>> {
     let mut cores = cores.to_vec();
     cores.sort_by_key(|core| (level.key(core.first), core.first.id));
-    cores
-        .chunk_by(|a, b| level.key(a.first) == level.key(b.first))
-        .map(<[Core<'_>]>::to_vec)
-        .collect()
+    cores.chunk_by(|a, b| level.key(a.first) == level.key(b.first)).map(<[Core<'_>]>::to_vec).collect()
 }
 
 /// Picks at least `wanted` CPUs from a domain that has them, from as few of its parts as can be: whole parts, the
@@ -132,11 +129,7 @@ pub(super) fn pick<'a>(cores: &[Core<'a>], wanted: usize) -> Vec<Core<'a>> {
     });
     if rest > 0 {
         // Each of the others is larger than the rest.
-        picked.extend(
-            others
-                .into_iter()
-                .min_by_key(|core| (core.threads.len(), core.first.id)),
-        );
+        picked.extend(others.into_iter().min_by_key(|core| (core.threads.len(), core.first.id)));
     }
     trim(picked, wanted)
 }

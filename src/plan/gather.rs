@@ -1,0 +1,277 @@
+//! Reads the facts a plan is made from. Reads only what the treatment needs: this is the hook's path.
+
+use std::path::PathBuf;
+
+use super::exclusive::{self, Refusal};
+use super::facts::{BurstRule, CpuTime, Facts, Neighbour, NodeCpus, PodPlace};
+use crate::container::Place;
+use crate::cpuset::CpuSet;
+use crate::error::{Error, Result};
+use crate::kernel::control::{Knob, Version};
+use crate::kernel::fs::Roots;
+use crate::kernel::group::{Group, Groups};
+use crate::kernel::identity::{Ladder, Wish};
+use crate::kernel::topology::Topology;
+use crate::policy::treatment::{CpusRule, Treatment};
+use crate::qos::QosClass;
+use crate::record::{Claim, Record, Store, Who};
+
+/// The kernel's default CFS period, microseconds.
+const DEFAULT_PERIOD: i64 = 100_000;
+
+/// What the configuration says about the node's CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuSettings {
+    /// CPUs never handed out.
+    pub reserved: CpuSet,
+    /// How many CPUs stay in the shared pool.
+    pub min_shared: usize,
+    /// CPUs that all classes but SYSTEM stay off.
+    pub system: CpuSet,
+}
+
+/// Where to look.
+pub struct Sources<'a> {
+    /// The node's file systems.
+    pub roots: &'a Roots,
+    /// Plimsoll's records.
+    pub store: &'a Store,
+    /// The identity ladder's settings.
+    pub wish: &'a Wish,
+    /// The CPU settings.
+    pub cpus: &'a CpuSettings,
+}
+
+impl Sources<'_> {
+    /// Reads the facts for a container at its place. `earlier` is its record, where this is not the first hook for it.
+    /// The caller holds the node lock where the treatment owns CPUs.
+    pub fn facts(
+        &self,
+        treatment: &Treatment,
+        place: &Place,
+        who: &Who,
+        earlier: Option<&Record>,
+    ) -> Result<Facts> {
+        let groups = &place.groups;
+        let cpu = cpu_time(&groups.cpu)?;
+        let pod = place.pod.as_ref().map(|pod| self.pod(treatment, place, pod)).transpose()?;
+        let mut facts = Facts {
+            groups: groups.clone(),
+            inner: place.inner.clone(),
+            name: groups.cpu.name().to_owned(),
+            pod,
+            cpu,
+            cpus: None,
+            burst: burst_rule(&groups.cpu),
+            ladder: match treatment.identity {
+                Some(_) => Ladder::choose(self.roots, &groups.cpu, self.wish)?,
+                None => Ladder::none(),
+            },
+            node: NodeCpus::default(),
+            own: None,
+            refusal: None,
+            neighbours: Vec::new(),
+        };
+        if treatment.cpus != CpusRule::Keep {
+            self.cpus(&mut facts, treatment, place, who, earlier)?;
+        } else if let Some(cpuset) = &groups.cpuset {
+            facts.cpus = allowed(cpuset)?;
+        }
+        Ok(facts)
+    }
+
+    fn pod(&self, treatment: &Treatment, place: &Place, pod: &Groups) -> Result<PodPlace> {
+        let time = cpu_time(&pod.cpu)?;
+        // The pod's burst is the sum of its containers', read from the containers that are there.
+        let other_bursts = if treatment.burst.is_some() && time.quota > 0 {
+            let others = pod.cpu.children().into_iter().filter(|child| *child != place.groups.cpu);
+            others.filter_map(|child| child.read(Knob::Burst).ok().flatten()?.int()).sum()
+        } else {
+            0
+        };
+        Ok(PodPlace {
+            groups: pod.clone(),
+            kube_qos: place.kube_qos,
+            kube_groups: place.kube_groups.clone(),
+            quota: time.quota,
+            period: time.period,
+            other_bursts,
+        })
+    }
+
+    fn cpus(
+        &self,
+        facts: &mut Facts,
+        treatment: &Treatment,
+        place: &Place,
+        who: &Who,
+        earlier: Option<&Record>,
+    ) -> Result<()> {
+        let Some(cpuset) = &place.groups.cpuset else {
+            return Ok(());
+        };
+        facts.cpus = match earlier.and_then(|record| record.allowed.clone()) {
+            Some(cpus) => Some(cpus),
+            None => allowed(cpuset)?,
+        };
+        let claims = self.live_claims()?;
+        let nobody_owns = claims.is_empty() && self.cpus.system.is_empty();
+        if nobody_owns && !treatment.owns_cpus() && !matches!(treatment.cpus, CpusRule::Exact(_)) {
+            // Nothing to stay off: the pool is whatever the container has.
+            facts.node.online = facts.cpus.clone().unwrap_or_default();
+            return Ok(());
+        }
+        facts.node = self.node(&claims)?;
+        match &treatment.cpus {
+            CpusRule::Exact(cpus) => {
+                let missing = cpus.difference(&facts.node.online);
+                if !missing.is_empty() {
+                    return Err(Error::invalid(
+                        format!("CPUs {cpus} for {}", treatment.class),
+                        format!("{missing} are not online; this node has {}", facts.node.online),
+                    ));
+                }
+                facts.own = Some(cpus.clone());
+                if treatment.owns_cpus() {
+                    let owner = owner(place, who);
+                    let owners: Vec<(String, CpuSet)> =
+                        claims.iter().map(|claim| (claim.owner.clone(), claim.cpus.clone())).collect();
+                    let conflicts = exclusive::conflicts(cpus, &owners, &owner);
+                    if let Some((other, shared)) = conflicts.first() {
+                        facts.own = None;
+                        facts.refusal = Some(format!("cpus: {shared} of {cpus} belong to {other} already"));
+                    }
+                }
+            }
+            CpusRule::Allocate => match self.allocate(facts, &claims) {
+                Ok(cpus) => facts.own = Some(cpus),
+                Err(why) => facts.refusal = Some(why),
+            },
+            _ => {}
+        }
+        if let Some(own) = facts.own.clone().filter(|_| treatment.owns_cpus()) {
+            match treatment.class {
+                QosClass::Lse => facts.node.lse = facts.node.lse.union(&own),
+                _ => facts.node.lsr = facts.node.lsr.union(&own),
+            }
+            facts.neighbours = self.neighbours(&who.id)?;
+        }
+        Ok(())
+    }
+
+    /// CPUs of this container's own: as many as its limit, else its request, says.
+    fn allocate(&self, facts: &Facts, claims: &[Claim]) -> Result<CpuSet, String> {
+        // A hook that runs twice for a container finds what it took the first time.
+        if let Some(mine) = claims.iter().find(|claim| Some(&claim.group) == facts.groups.cpuset.as_ref()) {
+            return Ok(mine.cpus.clone());
+        }
+        let cpu = facts.cpu;
+        let wanted = if cpu.quota > 0 {
+            (cpu.quota + cpu.period - 1) / cpu.period
+        } else if facts.groups.cpu.version == Version::V1 {
+            cpu.weight / 1024
+        } else {
+            0
+        };
+        let wanted = usize::try_from(wanted).unwrap_or(0);
+        if wanted == 0 {
+            return Err("cpus: the container has neither a CPU limit nor a request of a whole CPU, so there is no number of CPUs to own".to_owned());
+        }
+        let topology = Topology::read(&self.roots.path("/sys")).map_err(|e| format!("cpus: {e}"))?;
+        let pool = facts.node.pool(QosClass::Lsr);
+        let allowed = facts.cpus.clone().unwrap_or_else(|| pool.clone());
+        let free = pool.difference(&self.cpus.reserved).intersection(&allowed);
+        exclusive::allocate(&topology, &free, wanted, self.cpus.min_shared, &pool)
+            .map(|allocation| allocation.cpus)
+            .map_err(|refusal: Refusal| format!("cpus: {refusal}; {}", refusal.hint()))
+    }
+
+    /// The claims whose containers are still there. One that cannot be understood counts for nothing: its CPUs cannot
+    /// be known.
+    pub fn live_claims(&self) -> Result<Vec<Claim>> {
+        let claims = self.store.claims()?;
+        Ok(claims.into_iter().filter_map(|(_, claim)| claim.ok()).filter(Claim::is_live).collect())
+    }
+
+    /// The node's CPUs with these claims.
+    pub fn node(&self, claims: &[Claim]) -> Result<NodeCpus> {
+        let mut node = NodeCpus {
+            online: Topology::read_online(&self.roots.path("/sys"))?,
+            system: self.cpus.system.clone(),
+            ..NodeCpus::default()
+        };
+        for claim in claims {
+            let set = if claim.class == QosClass::Lse { &mut node.lse } else { &mut node.lsr };
+            *set = set.union(&claim.cpus);
+        }
+        Ok(node)
+    }
+
+    /// The containers that share CPUs, but for one.
+    pub fn neighbours(&self, but: &str) -> Result<Vec<Neighbour>> {
+        let mut neighbours = Vec::new();
+        for (id, record) in self.store.records()? {
+            let Ok(record) = record else { continue };
+            let shares = matches!(record.treatment.cpus, CpusRule::SharedPool | CpusRule::BestEffortPool);
+            let (Some(allowed), Some(group)) = (record.allowed.clone(), record.groups.cpuset.clone()) else {
+                continue;
+            };
+            if id.as_str() == but || !shares || !group.exists() {
+                continue;
+            }
+            // A group that vanishes now needs no CPUs any more.
+            let Ok(Some(now)) = self::allowed(&group) else {
+                continue;
+            };
+            neighbours.push(Neighbour {
+                id: id.to_string(),
+                class: record.treatment.class,
+                group,
+                allowed,
+                now,
+            });
+        }
+        Ok(neighbours)
+    }
+}
+
+/// Who shares a container's own CPUs: its pod, or itself.
+pub fn owner(place: &Place, who: &Who) -> String {
+    place.pod_uid.clone().unwrap_or_else(|| who.id.clone())
+}
+
+fn cpu_time(group: &Group) -> Result<CpuTime> {
+    let weight = match group.version {
+        Version::V1 => Knob::Shares,
+        Version::V2 => Knob::Weight,
+    };
+    let int = |knob| -> Result<Option<i64>> { Ok(group.read(knob)?.and_then(|value| value.int())) };
+    Ok(CpuTime {
+        weight: int(weight)?.unwrap_or(0),
+        quota: int(Knob::Quota)?.unwrap_or(-1),
+        period: int(Knob::Period)?.unwrap_or(DEFAULT_PERIOD),
+    })
+}
+
+/// The CPUs a group's tasks may use.
+fn allowed(cpuset: &Group) -> Result<Option<CpuSet>> {
+    let name = match cpuset.version {
+        Version::V1 => "cpuset.cpus",
+        Version::V2 => "cpuset.cpus.effective",
+    };
+    let path: PathBuf = cpuset.dir().join(name);
+    let text = crate::kernel::fs::read_if_there(&path)?;
+    text.map(|text| text.trim().parse()).transpose()
+}
+
+/// How this kernel bounds burst, told by the files it gives the group.
+fn burst_rule(cpu: &Group) -> BurstRule {
+    if !cpu.has(Knob::Burst) {
+        return BurstRule::Absent;
+    }
+    let free = match cpu.version {
+        Version::V1 => "cpu.cfs_init_buffer_us",
+        Version::V2 => "cpu.max.init_buffer",
+    };
+    if cpu.dir().join(free).exists() { BurstRule::Free } else { BurstRule::UpToQuota }
+}
