@@ -9,7 +9,7 @@ use nix::errno::Errno;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, in the words an operator needs.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A system call on a path failed.
     #[error("{op} {}: {errno} ({}){}", path.display(), errno_name(*errno), hint_text(hint))]

@@ -76,6 +76,11 @@ impl Snapshot {
         self.values.get(index).and_then(Option::as_ref)
     }
 
+    /// The weights of groups about to become idle.
+    pub fn weights(&self) -> impl Iterator<Item = &(Group, Knob, Value)> {
+        self.weights.iter()
+    }
+
     /// The writes that put everything back, except what is as it was.
     pub fn restoring(&self, writes: &[Write]) -> Vec<Write> {
         let why = "as it was before";

@@ -1,1 +1,65 @@
-fn main() {}
+//! `plimsoll-hook`: the OCI hook. Reads the container's state from standard input and places the container.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use plimsoll::hook::Stage;
+use plimsoll::kernel::fs::Roots;
+use plimsoll::policy::config;
+
+const USAGE: &str = "usage: plimsoll-hook <prestart|createRuntime|poststart|poststop> [--config FILE] [--root DIR]\n\
+    An OCI hook: the container's state is read from standard input.\n\
+    --config FILE  the configuration (/etc/plimsoll/config.toml)\n\
+    --root DIR     a fixture tree to work on in place of this node";
+
+struct Args {
+    stage: Stage,
+    config: PathBuf,
+    roots: Roots,
+}
+
+fn main() -> ExitCode {
+    let args = match parse(std::env::args().skip(1)) {
+        Ok(Some(args)) => args,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(why) => {
+            eprintln!("plimsoll-hook: {why}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match plimsoll::hook::main(args.stage, &args.config, args.roots, std::io::stdin().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The runtime shows this to whoever started the container.
+            eprintln!("plimsoll-hook {}: {error}", args.stage.name());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
+    let (mut stage, mut file, mut root) = (None, None, None);
+    let mut args = args;
+    while let Some(arg) = args.next() {
+        let mut value = |name: &str| args.next().ok_or_else(|| format!("{name} needs a value"));
+        match arg.as_str() {
+            "-h" | "--help" => return Ok(None),
+            "--config" => file = Some(value("--config")?),
+            "--root" => root = Some(value("--root")?),
+            word => match word.parse() {
+                Ok(known) if stage.is_none() => stage = Some(known),
+                Ok(_) => return Err("one stage at a time".to_owned()),
+                Err(()) => return Err(format!("{word:?} is neither a stage nor an option")),
+            },
+        }
+    }
+    let roots = root.map_or_else(Roots::default, Roots::at);
+    Ok(Some(Args {
+        stage: stage.ok_or("which stage?")?,
+        config: file.map_or_else(|| roots.path(config::DEFAULT_PATH), PathBuf::from),
+        roots,
+    }))
+}

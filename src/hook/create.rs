@@ -1,0 +1,236 @@
+//! `prestart` and `createRuntime`: everything a container gets, before its first instruction.
+
+use super::{Failure, Hook, Report};
+use crate::annotations::Request;
+use crate::apply::{self, Done, Snapshot};
+use crate::container::{Place, State};
+use crate::error::{Error, Result};
+use crate::kernel::control::{Knob, Value};
+use crate::kernel::group::Group;
+use crate::plan::gather::owner;
+use crate::plan::{self, Level, Plan};
+use crate::policy::decide::Asked;
+use crate::policy::treatment::{CpusRule, OnError, Treatment};
+use crate::record::{Claim, Phase, Record, Who};
+
+/// How often a container that shares CPUs looks again whether someone took some meanwhile.
+const LOOKS: usize = 4;
+
+impl Hook {
+    pub(super) fn create(&self, state: &State) -> Result<Report, Failure> {
+        let request = Request::read(state.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+        if request.is_empty() && !self.config.kube_qos {
+            return Ok(Report::default());
+        }
+        // A part that cannot be read leaves the container as it was: nothing of a broken request is guessed.
+        let class = request.class.as_ref().and_then(|claim| claim.as_ref().ok()).map(|claim| claim.class);
+        if let Some(error) = request.first_error() {
+            return Err(Failure { class, error: error.clone() });
+        }
+        let failure = |error| Failure { class, error };
+        let (pid, place) = self.place(state).map_err(failure)?;
+        let mut who = state.who();
+        who.pod_uid.clone_from(&place.pod_uid);
+        let asked = Asked {
+            request: &request,
+            namespace: who.namespace.as_deref(),
+            container: who.container.as_deref(),
+            kube_qos: place.kube_qos,
+        };
+        let Some(treatment) = self.rules.decide(&self.config, &asked) else {
+            return Ok(Report::default());
+        };
+        let failure = |error| Failure { class: Some(treatment.class), error };
+        let earlier = match self.store.load(&state.id) {
+            // Both prestart and createRuntime may be configured, and either may run twice.
+            Ok(Some(record)) if record.pid == pid && record.phase != Phase::Applying => {
+                return self.verify(state).map_err(failure);
+            }
+            Ok(Some(record)) => {
+                self.release(&state.id, &record);
+                None
+            }
+            Ok(None) | Err(_) => None::<Record>,
+        };
+        self.treat(state, pid, &place, who, treatment.clone(), earlier.as_ref()).map_err(failure)
+    }
+
+    fn treat(
+        &self,
+        state: &State,
+        pid: i32,
+        place: &Place,
+        who: Who,
+        mut treatment: Treatment,
+        earlier: Option<&Record>,
+    ) -> Result<Report> {
+        let mut errors: Vec<Error> = Vec::new();
+        let _lock = if treatment.owns_cpus() {
+            match self.store.lock(self.lock_budget()) {
+                Ok(lock) => Some(lock),
+                Err(error) => {
+                    errors.push(error);
+                    treatment.cpus = CpusRule::SharedPool;
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        let sources = self.sources();
+        let facts = sources.facts(&treatment, place, &who, earlier)?;
+        if let Some(refusal) = &facts.refusal {
+            errors.push(Error::invalid(format!("CPUs of its own for {}", treatment.class), refusal.clone()));
+        }
+        let plan = plan::build(&treatment, &facts, self.shape());
+        let snapshot = Snapshot::take(&plan.writes, plan.tree.as_ref())?;
+        let allowed = facts.cpus.clone();
+
+        // Intent first: whoever is cut off from here on leaves behind what is needed to put things right.
+        if let (Some(own), true) = (&facts.own, treatment.owns_cpus()) {
+            let claim = Claim {
+                owner: owner(place, &who),
+                class: treatment.class,
+                cpus: own.clone(),
+                group: place.groups.cpuset.clone().unwrap_or_else(|| place.groups.cpu.clone()),
+            };
+            // Nobody can be kept off CPUs that nobody knows to be taken.
+            self.store.save_claim(&state.id, &claim)?;
+        }
+        let planned: Vec<Done> = planned(&plan, &snapshot);
+        let mut record =
+            Record::planned(who, pid, treatment, &plan, place.groups.clone(), allowed, planned);
+        errors.extend(self.remember(state, &record, &snapshot));
+
+        let (done, failed) = apply::apply(&plan, &snapshot, &self.roots, pid);
+        record.writes = done;
+        errors.extend(failed);
+        errors.extend(self.share_what_is_left(&mut record));
+        if !errors.is_empty() && record.treatment.on_error == OnError::Fail {
+            return Err(self.roll_back(state, &record, &plan, &snapshot, pid, errors));
+        }
+        record.phase = if errors.is_empty() { Phase::Applied } else { Phase::Degraded };
+        record.errors = errors.iter().map(ToString::to_string).collect();
+        if let Err(error) = self.store.save(&state.id, &record) {
+            record.errors.push(error.to_string());
+        }
+        Ok(report(&record))
+    }
+
+    /// Writes the record and the shared groups' journals. Without them the container is treated all the same: a
+    /// record is a cache of intent.
+    fn remember(&self, state: &State, record: &Record, snapshot: &Snapshot) -> Vec<Error> {
+        let mut errors = Vec::new();
+        for (group, before) in shared_before(&record.writes, snapshot) {
+            errors.extend(self.store.add_to_journal(&group, &before).err());
+        }
+        errors.extend(self.store.save(&state.id, record).err());
+        errors
+    }
+
+    /// An exclusive container may have taken CPUs between this container's look and its write: look again until
+    /// nothing changed. It finds this container's record, so one of the two sees the other.
+    fn share_what_is_left(&self, record: &mut Record) -> Vec<Error> {
+        let mut errors = Vec::new();
+        if !matches!(record.treatment.cpus, CpusRule::SharedPool | CpusRule::BestEffortPool) {
+            return errors;
+        }
+        for _ in 0..LOOKS {
+            match self.pool_writes(record) {
+                Ok(writes) if writes.is_empty() => break,
+                Ok(writes) => errors.extend(apply::bring(&writes)),
+                Err(error) => {
+                    errors.push(error);
+                    break;
+                }
+            }
+        }
+        errors
+    }
+
+    fn roll_back(
+        &self,
+        state: &State,
+        record: &Record,
+        plan: &Plan,
+        snapshot: &Snapshot,
+        pid: i32,
+        mut errors: Vec<Error>,
+    ) -> Error {
+        if let Some(tree) = &plan.tree {
+            let back = plan::TreeMove { make: Vec::new(), to: tree.from.clone(), from: Vec::new() };
+            errors.extend(apply::attach(&back, pid).err());
+        }
+        errors.extend(apply::bring(&snapshot.restoring(&plan.writes)));
+        self.release(&state.id, record);
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Error::invalid(format!("{} for container {}", record.treatment.class, state.id), texts.join("; "))
+            .hint("everything was put back; on_error = \"fail\" says that it must not start like this")
+    }
+}
+
+fn planned(plan: &Plan, snapshot: &Snapshot) -> Vec<Done> {
+    let done = |(index, write): (usize, &plan::Write)| Done {
+        write: write.clone(),
+        before: snapshot.before(index).cloned(),
+        after: None,
+    };
+    plan.writes.iter().enumerate().map(done).collect()
+}
+
+/// What groups that outlive the container are about to lose. Groups of the class tree are Plimsoll's own.
+fn shared_before(writes: &[Done], snapshot: &Snapshot) -> Vec<(Group, Vec<(Knob, Value)>)> {
+    let mut groups: Vec<(Group, Vec<(Knob, Value)>)> = Vec::new();
+    let mut add = |group: &Group, knob: Knob, value: &Value| match groups.iter_mut().find(|(g, _)| g == group) {
+        Some((_, values)) => values.push((knob, value.clone())),
+        None => groups.push((group.clone(), vec![(knob, value.clone())])),
+    };
+    for done in writes.iter().filter(|done| matches!(done.write.level, Level::Pod | Level::KubeQos)) {
+        if let Some(before) = done.before.as_ref().filter(|before| **before != done.write.value) {
+            add(&done.write.group, done.write.knob, before);
+            if done.write.knob == Knob::Idle {
+                for (group, knob, value) in snapshot.weights().filter(|(group, ..)| *group == done.write.group) {
+                    add(group, *knob, value);
+                }
+            }
+        }
+    }
+    groups
+}
+
+fn report(record: &Record) -> Report {
+    let mut fields = vec![
+        ("class", record.treatment.class.to_string()),
+        ("source", record.treatment.source.clone()),
+        ("placement", if record.tree.is_some() { "class-tree" } else { "keep" }.to_owned()),
+        ("rung", record.rung.to_string()),
+        ("cgroup", record.groups.cpu.path.clone()),
+    ];
+    let who = &record.who;
+    for (name, value) in [("namespace", &who.namespace), ("pod", &who.pod), ("name", &who.container)] {
+        fields.extend(value.clone().map(|value| (name, value)));
+    }
+    for done in record.writes.iter().filter(|done| done.write.level == Level::Container) {
+        let name = match done.write.knob {
+            Knob::BvtWarp => "bvt_warp_ns",
+            Knob::QosLevel => "qos_level",
+            Knob::Idle => "idle",
+            Knob::Shares => "shares",
+            Knob::Weight => "weight",
+            Knob::Quota => "quota",
+            Knob::Burst => "burst",
+            Knob::Cpus => "cpus",
+            _ => continue,
+        };
+        fields.extend(done.after.as_ref().map(|value| (name, value.to_string())));
+    }
+    Report {
+        message: match record.errors.is_empty() {
+            true => "container placed".to_owned(),
+            false => "container placed in part".to_owned(),
+        },
+        fields,
+        lost: record.lost.clone(),
+        errors: record.errors.clone(),
+    }
+}

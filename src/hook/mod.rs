@@ -1,0 +1,214 @@
+//! The hook: one container's way from the state on standard input to its cgroup files, stage by stage.
+
+mod create;
+mod release;
+pub mod repair;
+mod verify;
+
+use std::io::Read;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::container::{Place, State};
+use crate::error::{Error, Result};
+use crate::kernel::fs::Roots;
+use crate::kernel::identity::Wish;
+use crate::log::{Level, Logger};
+use crate::plan::gather::{CpuSettings, Sources};
+use crate::plan::{KubeIdentity, TreeShape};
+use crate::policy::config::Config;
+use crate::policy::decide::Rules;
+use crate::policy::treatment::OnError;
+use crate::qos::QosClass;
+use crate::record::Store;
+
+/// A stage of the OCI lifecycle (runtime-spec, "Lifecycle").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Before the process is pivoted into its root: deprecated, and all that some runtimes have.
+    Prestart,
+    /// The same moment, in its present name.
+    CreateRuntime,
+    /// After the start; runc up to 1.5.1 calls it at the end of create already.
+    Poststart,
+    /// After the container is deleted.
+    Poststop,
+}
+
+impl Stage {
+    /// The name on the command line, and in `config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prestart => "prestart",
+            Self::CreateRuntime => "createRuntime",
+            Self::Poststart => "poststart",
+            Self::Poststop => "poststop",
+        }
+    }
+}
+
+impl FromStr for Stage {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Prestart, Self::CreateRuntime, Self::Poststart, Self::Poststop]
+            .into_iter()
+            .find(|stage| stage.name() == text)
+            .ok_or(())
+    }
+}
+
+/// What a stage did, for the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What happened, in a few words; empty where nothing is worth a line.
+    pub message: String,
+    /// The details.
+    pub fields: Vec<(&'static str, String)>,
+    /// What this kernel or placement could not give.
+    pub lost: Vec<String>,
+    /// What went wrong.
+    pub errors: Vec<String>,
+}
+
+/// Why a stage failed, and whose policy says what follows.
+#[derive(Debug)]
+pub struct Failure {
+    /// The class, where it was known by then.
+    pub class: Option<QosClass>,
+    /// What went wrong.
+    pub error: Error,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { class: None, error }
+    }
+}
+
+/// Everything a stage needs.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    /// The node's file systems.
+    pub roots: Roots,
+    /// The configuration.
+    pub config: Config,
+    /// The records.
+    pub store: Store,
+    /// The log.
+    pub logger: Logger,
+    rules: Rules,
+    wish: Wish,
+    cpus: CpuSettings,
+    shape: TreeShape,
+}
+
+impl Hook {
+    /// A hook on the node below `roots`, with this configuration.
+    pub fn new(roots: Roots, config: Config) -> Result<Self> {
+        let store = Store::at(roots.path(&config.paths.run.to_string_lossy()));
+        let logger = Logger::new(&config);
+        let rules = Rules::of(&config, &roots)?;
+        let kube = |class| rules.identity(&config, class);
+        Ok(Self {
+            wish: config.identity.wish(),
+            cpus: CpuSettings {
+                reserved: config.exclusive.reserved_cpus.clone(),
+                min_shared: config.exclusive.min_shared_cpus,
+                system: if config.system.exclusive { config.system.cpus.clone() } else { Default::default() },
+            },
+            shape: TreeShape {
+                root: config.paths.class_tree.to_string_lossy().into_owned(),
+                offline_only: config.only_offline_in_tree(),
+                kube_identity: config.identity.kube_qos_groups.then(|| KubeIdentity {
+                    burstable: kube(QosClass::Ls),
+                    best_effort: kube(QosClass::Be),
+                }),
+            },
+            rules,
+            roots,
+            config,
+            store,
+            logger,
+        })
+    }
+
+    /// Where facts are read.
+    pub fn sources(&self) -> Sources<'_> {
+        Sources { roots: &self.roots, store: &self.store, wish: &self.wish, cpus: &self.cpus }
+    }
+
+    /// The class tree's shape.
+    pub fn shape(&self) -> &TreeShape {
+        &self.shape
+    }
+
+    fn lock_budget(&self) -> Duration {
+        Duration::from_millis(self.config.exclusive.lock_timeout_ms)
+    }
+
+    /// Runs a stage. An error is for the runtime: the policy says that the container must not start.
+    pub fn run(&self, stage: Stage, input: impl Read) -> Result<()> {
+        if self.store.is_disabled() {
+            return Ok(());
+        }
+        let state = match State::read(input) {
+            Ok(state) => state,
+            Err(error) => return self.failed(stage, None, error.into()),
+        };
+        let done = match stage {
+            Stage::Prestart | Stage::CreateRuntime => self.create(&state),
+            Stage::Poststart => self.verify(&state).map_err(Failure::from),
+            Stage::Poststop => self.stop(&state).map_err(Failure::from),
+        };
+        match done {
+            Ok(report) => {
+                self.report(stage, &state, &report);
+                Ok(())
+            }
+            Err(failure) => self.failed(stage, Some(&state), failure),
+        }
+    }
+
+    fn report(&self, stage: Stage, state: &State, report: &Report) {
+        if report.message.is_empty() && report.errors.is_empty() {
+            return;
+        }
+        let level = match (report.errors.is_empty(), report.lost.is_empty()) {
+            (false, _) => Level::Error,
+            (true, false) => Level::Warning,
+            (true, true) => Level::Info,
+        };
+        let (lost, errors) = (report.lost.join("; "), report.errors.join("; "));
+        let mut fields = vec![("stage", stage.name()), ("container", state.id.as_str())];
+        fields.extend(report.fields.iter().map(|(name, value)| (*name, value.as_str())));
+        for (name, value) in [("lost", &lost), ("errors", &errors)] {
+            if !value.is_empty() {
+                fields.push((name, value));
+            }
+        }
+        self.logger.log(level, &report.message, &fields);
+    }
+
+    fn failed(&self, stage: Stage, state: Option<&State>, failure: Failure) -> Result<()> {
+        let fails = self.config.on_error(failure.class) == OnError::Fail && stage != Stage::Poststop;
+        let text = failure.error.to_string();
+        let fields = [
+            ("stage", stage.name()),
+            ("container", state.map_or("?", |state| state.id.as_str())),
+            ("class", failure.class.map_or("?", QosClass::name)),
+            ("errors", text.as_str()),
+        ];
+        let message = if fails { "container refused" } else { "container left as it was" };
+        self.logger.log(Level::Error, message, &fields);
+        if fails { Err(failure.error) } else { Ok(()) }
+    }
+
+    /// The container's place, by its process.
+    fn place(&self, state: &State) -> Result<(i32, Place)> {
+        let pid = state.pid.ok_or_else(|| {
+            Error::invalid("OCI state on standard input", "no pid").hint("only a running container can be placed")
+        })?;
+        Ok((pid, Place::of(&self.roots, state, pid)?))
+    }
+}

@@ -1,0 +1,159 @@
+//! `poststop`: what a container had is given back, and nothing of it stays behind. Running it twice is fine.
+
+use super::{Hook, Report};
+use crate::apply;
+use crate::container::State;
+use crate::error::{Error, Result};
+use crate::kernel::control::{Knob, Value};
+use crate::kernel::group::Group;
+use crate::plan::{self, Level, Write};
+use crate::record::{ContainerId, Record};
+
+impl Hook {
+    pub(super) fn stop(&self, state: &State) -> Result<Report> {
+        let errors = match self.store.load(&state.id) {
+            Ok(Some(record)) => self.release(&state.id, &record),
+            // No record: nothing was asked for, or it was lost; then the claim and the class tree's groups still
+            // bear the container's id.
+            Ok(None) if !self.store.has_claim(&state.id) && !self.tree_root_exists() => return Ok(Report::default()),
+            Ok(None) => self.release_by_id(&state.id),
+            Err(error) => {
+                let mut errors = vec![error];
+                errors.extend(self.release_by_id(&state.id));
+                errors.extend(self.store.remove(&state.id).err());
+                errors
+            }
+        };
+        Ok(Report { errors: errors.iter().map(ToString::to_string).collect(), ..Report::default() })
+    }
+
+    /// Gives back everything a record says. What cannot be given back is in the errors.
+    pub fn release(&self, id: &ContainerId, record: &Record) -> Vec<Error> {
+        let mut errors = Vec::new();
+        if let Some(tree) = &record.tree {
+            errors.extend(apply::remove(&tree.make, &tree.to));
+        }
+        errors.extend(self.store.remove(id).err());
+        errors.extend(self.give_back_cpus(id));
+        for group in shared_groups(record) {
+            errors.extend(self.restore_shared(&group, Some(record)));
+        }
+        errors
+    }
+
+    fn release_by_id(&self, id: &ContainerId) -> Vec<Error> {
+        let mut errors = self.give_back_cpus(id);
+        for leaf in self.tree_leaves().into_iter().filter(|leaf| leaf.name() == id.as_str()) {
+            let chain = self.tree_chain(&leaf);
+            errors.extend(apply::remove(&chain, &[leaf]));
+        }
+        errors
+    }
+
+    /// Removes a claim, and lets everybody who shares CPUs grow into it.
+    pub(super) fn give_back_cpus(&self, id: &ContainerId) -> Vec<Error> {
+        if !self.store.has_claim(id) {
+            return Vec::new();
+        }
+        let mut errors = Vec::new();
+        let _lock = self.store.lock(self.lock_budget()).map_err(|error| errors.push(error)).ok();
+        if let Err(error) = self.store.remove_claim(id) {
+            errors.push(error);
+            return errors;
+        }
+        errors.extend(self.share_anew());
+        errors
+    }
+
+    /// Brings every container that shares CPUs to what nobody owns.
+    pub(super) fn share_anew(&self) -> Vec<Error> {
+        let sources = self.sources();
+        let shared = || -> Result<Vec<Write>> {
+            let node = sources.node(&sources.live_claims()?)?;
+            Ok(plan::share(&node, &sources.neighbours("")?).0)
+        };
+        match shared() {
+            Ok(writes) => apply::bring(&writes),
+            Err(error) => vec![error],
+        }
+    }
+
+    /// Puts a shared group back once no treated container is left in it; while some are, its burst is the sum of
+    /// theirs. `last` is the record of the container that leaves.
+    pub(super) fn restore_shared(&self, group: &Group, last: Option<&Record>) -> Vec<Error> {
+        if !group.exists() {
+            return self.store.remove_journal(group).err().into_iter().collect();
+        }
+        let journal = match self.store.journal(group) {
+            Ok(Some(journal)) => journal,
+            Ok(None) => return Vec::new(),
+            Err(error) => return vec![error],
+        };
+        let children = group.children();
+        let is_used = children.iter().any(|child| container_ids(child).any(|id| self.store.has(&id)));
+        let ours = |knob: Knob| {
+            last.and_then(|r| r.writes.iter().find(|d| d.write.group == *group && d.write.knob == knob))
+                .map(|done| &done.write.value)
+        };
+        let write = |knob: Knob, value: Value, why: &str| Write {
+            level: Level::Pod,
+            group: group.clone(),
+            knob,
+            value,
+            fallback: None,
+            why: why.to_owned(),
+        };
+        if is_used {
+            if !journal.before.iter().any(|(knob, _)| *knob == Knob::Burst) {
+                return Vec::new();
+            }
+            let bursts = children.iter().filter_map(|c| c.read(Knob::Burst).ok().flatten()?.int());
+            let quota = group.read(Knob::Quota).ok().flatten().and_then(|q| q.int()).unwrap_or(-1);
+            let sum: i64 = bursts.sum();
+            let sum = if quota > 0 { sum.min(quota) } else { sum };
+            return apply::bring(&[write(Knob::Burst, Value::Int(sum), "the sum of its containers'")]);
+        }
+        let leaves_idle = journal.before.iter().any(|(knob, value)| *knob == Knob::Idle && *value == Value::Int(0));
+        let restores = journal.before.iter().filter(|(knob, before)| {
+            let now = group.read(*knob).ok().flatten();
+            match knob {
+                // The kernel never takes an offline group back.
+                Knob::QosLevel if before.int() >= Some(0) => false,
+                // The weight went when the group became idle.
+                Knob::Shares | Knob::Weight if leaves_idle => true,
+                // Somebody else has written it since: it is theirs now.
+                _ => ours(*knob).is_none_or(|value| now.as_ref() == Some(value)),
+            }
+        });
+        let writes: Vec<Write> =
+            restores.map(|(knob, value)| write(*knob, value.clone(), "as it was before")).collect();
+        let mut errors = apply::bring(&writes);
+        errors.extend(self.store.remove_journal(group).err());
+        errors
+    }
+
+    fn tree_root_exists(&self) -> bool {
+        self.tree_roots().iter().any(Group::exists)
+    }
+}
+
+/// The ids a group's name can stand for: cgroupfs names it by the id, systemd `<prefix>-<id>.scope`.
+pub(super) fn container_ids(group: &Group) -> impl Iterator<Item = ContainerId> + '_ {
+    let name = group.name();
+    let unit = name.strip_suffix(".scope");
+    let id = unit.map(|unit| unit.split_once('-').map_or(unit, |(_, id)| id));
+    let long = unit.and_then(|unit| unit.rsplit_once('-')).map(|(_, id)| id);
+    [Some(name), id, long].into_iter().flatten().filter_map(|id| id.parse().ok())
+}
+
+/// The groups a record's container shared with others and that are not Plimsoll's own.
+fn shared_groups(record: &Record) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for done in record.writes.iter().filter(|done| done.write.level == Level::Pod) {
+        let is_ours = record.tree.as_ref().is_some_and(|tree| tree.make.contains(&done.write.group));
+        if !is_ours && !groups.contains(&done.write.group) {
+            groups.push(done.write.group.clone());
+        }
+    }
+    groups
+}

@@ -1,0 +1,82 @@
+//! `poststart`, and a hook that runs twice: the files are read again and what the runtime touched is put right.
+
+use super::{Hook, Report};
+use crate::apply;
+use crate::container::State;
+use crate::error::{Error, Result};
+use crate::kernel::control::{Knob, Value};
+use crate::plan::facts::Neighbour;
+use crate::plan::{self, Level, Write};
+use crate::policy::treatment::CpusRule;
+use crate::record::Record;
+
+impl Hook {
+    pub(super) fn verify(&self, state: &State) -> Result<Report> {
+        let Some(record) = self.store.load(&state.id)? else {
+            return Ok(Report::default());
+        };
+        let drift = self.drift(&record)?;
+        if drift.is_empty() {
+            return Ok(Report::default());
+        }
+        let errors: Vec<Error> = apply::bring(&drift);
+        let files: Vec<String> =
+            drift.iter().map(|write| format!("{} {} = {}", write.level.name(), write.knob, write.value)).collect();
+        Ok(Report {
+            message: "values had changed and were put back".to_owned(),
+            fields: vec![("class", record.treatment.class.to_string()), ("values", files.join(", "))],
+            lost: Vec::new(),
+            errors: errors.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// The values of a treated container that are not as they should be now.
+    pub fn drift(&self, record: &Record) -> Result<Vec<Write>> {
+        let shares = matches!(record.treatment.cpus, CpusRule::SharedPool | CpusRule::BestEffortPool);
+        let mut drift = Vec::new();
+        for done in &record.writes {
+            let write = &done.write;
+            // What could not be written at all is in the record's errors, and no drift.
+            let was_given = done.holds();
+            let is_pool = shares && write.knob == Knob::Cpus;
+            if !was_given || is_pool || matches!(write.level, Level::Neighbour | Level::KubeQos) {
+                continue;
+            }
+            let now = write.group.read(write.knob)?;
+            if !now.is_some_and(|now| write.knob.reads_back_as(&write.value, &now)) {
+                drift.push(write.clone());
+            }
+        }
+        if shares {
+            drift.extend(self.pool_writes(record)?);
+        }
+        Ok(drift)
+    }
+
+    /// What a container that shares CPUs should have by now, where it has something else.
+    pub(super) fn pool_writes(&self, record: &Record) -> Result<Vec<Write>> {
+        let (Some(allowed), Some(group)) = (&record.allowed, &record.groups.cpuset) else {
+            return Ok(Vec::new());
+        };
+        let sources = self.sources();
+        let claims = sources.live_claims()?;
+        let Some(now) = group.read(Knob::Cpus)?.as_ref().and_then(Value::set).cloned() else {
+            return Ok(Vec::new());
+        };
+        let nobody_owns = claims.is_empty() && self.cpus.system.is_empty();
+        let is_whole = now == *allowed || now.is_empty();
+        if nobody_owns && is_whole {
+            return Ok(Vec::new());
+        }
+        let node = sources.node(&claims)?;
+        let neighbour = Neighbour {
+            id: record.who.id.clone(),
+            class: record.treatment.class,
+            group: group.clone(),
+            allowed: allowed.clone(),
+            now,
+        };
+        let (writes, _) = plan::share(&node, &[neighbour]);
+        Ok(writes.into_iter().map(|write| Write { level: Level::Container, ..write }).collect())
+    }
+}

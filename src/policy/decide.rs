@@ -1,0 +1,218 @@
+//! From a request to a treatment: who may claim what, and which of annotation, Koordinator's configuration and ours
+//! says what a class gets.
+
+use std::path::Path;
+
+use super::config::{Config, Mechanism};
+use super::koordinator;
+use super::koordinator::slo::NodeSlo;
+use super::treatment::{BatchValues, Burst, CpusRule, Treatment};
+use crate::annotations::{BurstPolicy, Claim, CpuBurst, ExtendedResourceSpec, Request, ResourceStatus};
+use crate::error::{Error, Result};
+use crate::kernel::fs::Roots;
+use crate::kernel::identity::{Rung, Wish};
+use crate::qos::{KubeQos, QosClass};
+
+/// What a container asks for, and who it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Its annotations' content; every part of it could be read.
+    pub request: &'a Request,
+    /// Its Kubernetes namespace.
+    pub namespace: Option<&'a str>,
+    /// Its name in the pod.
+    pub container: Option<&'a str>,
+    /// The Kubernetes QoS class its cgroup path says.
+    pub kube_qos: Option<KubeQos>,
+}
+
+/// What the node's Koordinator installation says, where there is one to follow.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    slo: Option<NodeSlo>,
+}
+
+impl Rules {
+    /// Reads the `slo-controller-config` the configuration points at.
+    pub fn of(config: &Config, roots: &Roots) -> Result<Self> {
+        let read = |path: &Path| {
+            let path = roots.path(&path.to_string_lossy());
+            let text = std::fs::read_to_string(&path).map_err(|e| Error::os("read", &path, &e))?;
+            NodeSlo::parse(&text).map_err(|e| e.hint(format!("in {}", path.display())))
+        };
+        Ok(Self { slo: config.koordinator.slo_config.as_deref().map(read).transpose()? })
+    }
+
+    /// A class's identity on this node: Koordinator's where it is followed, else the configuration's.
+    pub fn identity(&self, config: &Config, class: QosClass) -> i8 {
+        match &self.slo {
+            Some(slo) => slo.identity(class),
+            None => i8::try_from(config.class(class).identity).unwrap_or(0),
+        }
+    }
+
+    /// What the container gets; `None` where it asks for nothing.
+    pub fn decide(&self, config: &Config, asked: &Asked<'_>) -> Option<Treatment> {
+        let request = asked.request;
+        let status = part(&request.resource_status);
+        let own_cpus = status.map(|status| &status.cpuset).filter(|cpus| !cpus.is_empty());
+        let mut refused = Vec::new();
+        let claim = claimed(config, asked, own_cpus.is_some());
+        let (mut class, source) = match claim {
+            Some((class, source)) => (class, source),
+            // A pod without a class that wants burst gets that and nothing else.
+            None => return self.burst_only(config, part(&request.cpu_burst)?),
+        };
+        let may = config.claims.allows(asked.namespace);
+        if !may && matches!(class, QosClass::Lse | QosClass::Lsr | QosClass::System) {
+            let namespace = asked.namespace.unwrap_or("(none)");
+            let why = format!("namespace {namespace} may not claim {class} (claims.namespaces)");
+            if class == QosClass::System {
+                refused.push(format!("class: {why}; nothing is done"));
+                return Some(Treatment { refused, ..self.nothing(config, class, source) });
+            }
+            refused.push(format!("class: {why}; treated as LS"));
+            class = QosClass::Ls;
+        }
+        let mut treatment = self.nothing(config, class, source);
+        self.set_identity(config, asked, &mut treatment);
+        self.set_burst(config, part(&request.cpu_burst), &mut treatment);
+        treatment.cpus = match (own_cpus, class) {
+            (Some(_), _) if !may => {
+                refused.push("cpus: this namespace may not pin CPUs (claims.namespaces); resource-status is not followed".to_owned());
+                shared(config, class)
+            }
+            (Some(cpus), _) => CpusRule::Exact(cpus.clone()),
+            (None, QosClass::Lse | QosClass::Lsr) if config.exclusive.allocate => CpusRule::Allocate,
+            (None, QosClass::System) if !config.system.cpus.is_empty() => CpusRule::Exact(config.system.cpus.clone()),
+            (None, QosClass::System) => CpusRule::Keep,
+            _ => shared(config, class),
+        };
+        treatment.unset_quota = config.cpuset.unset_quota
+            && class != QosClass::System
+            && matches!(treatment.cpus, CpusRule::Exact(_) | CpusRule::Allocate);
+        if class == QosClass::Be {
+            self.set_batch(asked, part(&request.extended), &mut treatment);
+        }
+        treatment.refused = refused;
+        Some(treatment)
+    }
+
+    /// The class with nothing given yet.
+    fn nothing(&self, config: &Config, class: QosClass, source: String) -> Treatment {
+        Treatment {
+            class,
+            source,
+            identity: None,
+            identity_why: String::new(),
+            burst: None,
+            cpus: CpusRule::Keep,
+            unset_quota: false,
+            batch: None,
+            pod_batch: None,
+            placement: config.placement(class),
+            on_error: config.on_error(Some(class)),
+            refused: Vec::new(),
+        }
+    }
+
+    fn burst_only(&self, config: &Config, wish: &CpuBurst) -> Option<Treatment> {
+        let mut treatment =
+            self.nothing(config, QosClass::Ls, crate::annotations::cpu_burst::KEY.to_owned());
+        treatment.placement = super::treatment::Placement::Keep;
+        self.set_burst(config, Some(wish), &mut treatment);
+        treatment.burst.is_some().then_some(treatment)
+    }
+
+    fn set_identity(&self, config: &Config, asked: &Asked<'_>, treatment: &mut Treatment) {
+        let class = treatment.class;
+        let node = self.identity(config, class);
+        let (identity, why) = match part(&asked.request.cpu_qos) {
+            Some(qos) if class == QosClass::Ls => {
+                (koordinator::identity::pod_override(qos, node), format!("{class} by koordinator.sh/cpuQOS"))
+            }
+            Some(_) => {
+                treatment.refused.push(format!("identity: koordinator.sh/cpuQOS is for LS pods; {class} keeps its own"));
+                (node, format!("{class}"))
+            }
+            None => (node, format!("{class}")),
+        };
+        treatment.identity = Some(identity);
+        treatment.identity_why = why;
+    }
+
+    fn set_burst(&self, config: &Config, pod: Option<&CpuBurst>, treatment: &mut Treatment) {
+        let class = treatment.class;
+        let settings = config.class(class);
+        let node = match &self.slo {
+            Some(slo) => slo.burst.clone(),
+            None => CpuBurst {
+                policy: Some(settings.burst),
+                cpu_burst_percent: Some(settings.burst_percent.into()),
+                ..CpuBurst::default()
+            },
+        };
+        let bursts = matches!(class, QosClass::Ls | QosClass::System);
+        if !bursts {
+            if pod.is_some() {
+                treatment.refused.push(format!("burst: koordinator.sh/cpuBurst is not for {class} containers"));
+            }
+            return;
+        }
+        let wish = pod.map_or_else(|| node.clone(), |pod| pod.over(&node));
+        if !wish.policy.unwrap_or(BurstPolicy::None).bursts_cpu() {
+            return;
+        }
+        treatment.burst = match (wish.burst_us, wish.cpu_burst_percent) {
+            (Some(micros), _) => Some(Burst::Micros(micros)),
+            (None, Some(percent)) => u32::try_from(percent).ok().map(Burst::Percent),
+            (None, None) => None,
+        };
+    }
+
+    fn set_batch(&self, asked: &Asked<'_>, spec: Option<&ExtendedResourceSpec>, treatment: &mut Treatment) {
+        let Some(spec) = spec else { return };
+        let quota = self.slo.as_ref().is_none_or(|slo| slo.cfs_quota);
+        let values = |batch: koordinator::batch::Batch| BatchValues {
+            shares: batch.shares,
+            quota: batch.quota,
+            memory: batch.memory,
+        };
+        treatment.pod_batch = koordinator::batch::pod(spec, quota, None).map(values);
+        treatment.batch = asked
+            .container
+            .and_then(|name| koordinator::batch::container(spec, name, quota, None))
+            .map(values);
+    }
+}
+
+/// A part of a request that is there and could be read.
+fn part<T>(part: &Option<Result<T>>) -> Option<&T> {
+    part.as_ref().and_then(|part| part.as_ref().ok())
+}
+
+/// The class and what says so: the annotations, else the scheduler's CPUs, else the cgroup path if that counts here.
+fn claimed(config: &Config, asked: &Asked<'_>, has_cpus: bool) -> Option<(QosClass, String)> {
+    if let Some(Claim { class, source }) = part(&asked.request.class) {
+        return Some((*class, source.key().to_owned()));
+    }
+    // Koordinator's reconciler takes a pod with CPUs of its own and no class for LSR (`PodQOSFilter`).
+    if has_cpus {
+        return Some((QosClass::Lsr, crate::annotations::resources::RESOURCE_STATUS.to_owned()));
+    }
+    let class = match asked.kube_qos.filter(|_| config.kube_qos)? {
+        KubeQos::Guaranteed => QosClass::Lsr,
+        KubeQos::Burstable => QosClass::Ls,
+        KubeQos::BestEffort => QosClass::Be,
+    };
+    Some((class, "the Kubernetes QoS class in the cgroup path".to_owned()))
+}
+
+fn shared(config: &Config, class: QosClass) -> CpusRule {
+    match class {
+        _ if !config.cpuset.shared_pool => CpusRule::Keep,
+        QosClass::Be => CpusRule::BestEffortPool,
+        QosClass::System => CpusRule::Keep,
+        _ => CpusRule::SharedPool,
+    }
+}
