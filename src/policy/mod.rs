@@ -1,1 +1,3 @@
-//! TODO
+//! What a container may get: its request and the configuration become a treatment.
+
+pub mod config;
