@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A system call on a path failed.
-    #[error("{op} {}: {errno} ({}){}", path.display(), errno_name(*errno), hint_text(hint))]
+    #[error("{op} {}: {errno}{}", path.display(), hint_text(hint))]
     Os {
         /// The operation, as a verb: `read`, `write "-1" to`, `make group`.
         op: String,
@@ -77,8 +77,4 @@ impl Error {
 
 fn hint_text(hint: &str) -> String {
     if hint.is_empty() { String::new() } else { format!("; {hint}") }
-}
-
-fn errno_name(errno: Errno) -> String {
-    format!("{errno:?}")
 }

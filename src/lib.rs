@@ -18,6 +18,7 @@ pub mod container;
 pub mod cpuset;
 pub mod error;
 pub mod kernel;
+pub mod log;
 pub mod plan;
 pub mod policy;
 pub mod qos;

@@ -10,7 +10,8 @@ use crate::kernel::group::Group;
 use crate::plan::gather::owner;
 use crate::plan::{self, Level, Plan};
 use crate::policy::decide::Asked;
-use crate::policy::treatment::{CpusRule, OnError, Treatment};
+use crate::policy::config::OnError;
+use crate::policy::treatment::{CpusRule, Treatment};
 use crate::record::{Claim, Phase, Record, Who};
 
 /// How often a container that shares CPUs looks again whether someone took some meanwhile.

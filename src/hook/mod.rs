@@ -18,7 +18,7 @@ use crate::plan::gather::{CpuSettings, Sources};
 use crate::plan::{KubeIdentity, TreeShape};
 use crate::policy::config::Config;
 use crate::policy::decide::Rules;
-use crate::policy::treatment::OnError;
+use crate::policy::config::OnError;
 use crate::qos::QosClass;
 use crate::record::Store;
 

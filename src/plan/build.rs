@@ -5,7 +5,8 @@ use super::{Level, Plan, TreeMove, Write};
 use crate::kernel::control::{Controller, Knob, Value, Version};
 use crate::kernel::group::{Group, Groups};
 use crate::kernel::identity::Rung;
-use crate::policy::treatment::{BATCH_PERIOD, BatchValues, Burst, CpusRule, Placement, Treatment};
+use crate::policy::config::Placement;
+use crate::policy::treatment::{BATCH_PERIOD, BatchValues, Burst, CpusRule, Treatment};
 use crate::qos::{KubeQos, QosClass};
 
 /// The class tree's shape, from the configuration.

@@ -13,7 +13,7 @@ use crate::kernel::control::{Knob, Value};
 use crate::kernel::group::{Group, Groups};
 use crate::kernel::identity::Rung;
 use crate::kernel::sysctl::Switch;
-use crate::policy::treatment::Placement;
+use crate::policy::config::Placement;
 use crate::qos::QosClass;
 
 /// Which group of the container's surroundings a write is for.

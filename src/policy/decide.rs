@@ -119,7 +119,7 @@ impl Rules {
     fn burst_only(&self, config: &Config, wish: &CpuBurst) -> Option<Treatment> {
         let mut treatment =
             self.nothing(config, QosClass::Ls, crate::annotations::cpu_burst::KEY.to_owned());
-        treatment.placement = super::treatment::Placement::Keep;
+        treatment.placement = super::config::Placement::Keep;
         self.set_burst(config, Some(wish), &mut treatment);
         treatment.burst.is_some().then_some(treatment)
     }

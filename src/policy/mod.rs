@@ -1,3 +1,4 @@
 //! What a container may get: its request and the configuration become a treatment.
 
+pub mod config;
 pub mod treatment;

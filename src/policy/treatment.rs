@@ -3,31 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cpuset::CpuSet;
+use crate::policy::config::{OnError, Placement};
 use crate::qos::QosClass;
-
-/// What happens to the container when its treatment cannot be given in full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnError {
-    /// It starts with what could be done, and the error is logged.
-    #[default]
-    Ignore,
-    /// It does not start, and what was written is put back.
-    Fail,
-}
-
-/// Where a container's groups are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Placement {
-    /// `class-tree` for best effort outside Kubernetes on kernels whose mechanism only orders siblings, else `keep`.
-    #[default]
-    Auto,
-    /// Where the engine put it.
-    Keep,
-    /// In Plimsoll's own group for its class.
-    ClassTree,
-}
 
 /// Which CPUs a container gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,7 +29,8 @@ use crate::cpuset::CpuSet;
 use crate::kernel::group::Groups;
 use crate::kernel::identity::Rung;
 use crate::plan::{Plan, TreeMove};
-use crate::policy::treatment::{Placement, Treatment};
+use crate::policy::config::Placement;
+use crate::policy::treatment::Treatment;
 
 /// The version of the records this program writes and reads.
 pub const VERSION: u32 = 1;

@@ -1,0 +1,61 @@
+//! The node's configuration: one file and its drop-ins, every key with a default.
+//!
+//! The schema stands in one place, `sections`: the same lines make the types, the reader, the messages about wrong
+//! values and the commented file that `plimsoll config show` prints.
+
+mod choice;
+mod kind;
+mod load;
+mod reader;
+mod section;
+mod sections;
+mod show;
+mod suggest;
+
+pub use choice::{BurstPolicy, CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
+pub use load::{MAX_FILE_BYTES, MAX_FILES};
+pub use sections::{
+    Claims, ClassConfig, Classes, Config, Cpusets, Exclusive, Identity, Koordinator, Log, Paths, SystemCpus,
+};
+
+use crate::qos::QosClass;
+
+/// Where the configuration is read from unless told otherwise.
+pub const DEFAULT_PATH: &str = "/etc/plimsoll/config.toml";
+
+impl Config {
+    /// The settings of a class.
+    pub fn class(&self, class: QosClass) -> &ClassConfig {
+        match class {
+            QosClass::Lse => &self.class.lse,
+            QosClass::Lsr => &self.class.lsr,
+            QosClass::Ls => &self.class.ls,
+            QosClass::Be => &self.class.be,
+            QosClass::System => &self.class.system,
+        }
+    }
+
+    /// What happens to a container of this class when something could not be done; `None` where the class is not known.
+    pub fn on_error(&self, class: Option<QosClass>) -> OnError {
+        class.and_then(|class| self.class(class).on_error).unwrap_or(self.on_error)
+    }
+
+    /// Where containers of this class live.
+    pub fn placement(&self, class: QosClass) -> Placement {
+        self.class(class).placement.unwrap_or(self.placement)
+    }
+}
+
+impl Claims {
+    /// Whether a container of this namespace may claim LSE, LSR or SYSTEM, or pin CPUs; `None` is a container that has
+    /// no Kubernetes namespace.
+    pub fn allows(&self, namespace: Option<&str>) -> bool {
+        let Some(namespace) = namespace else {
+            return self.outside_kubernetes;
+        };
+        self.namespaces.iter().any(|entry| match entry.strip_suffix('*') {
+            Some(prefix) => namespace.starts_with(prefix),
+            None => namespace == entry,
+        })
+    }
+}
