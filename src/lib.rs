@@ -17,6 +17,7 @@ pub mod apply;
 pub mod container;
 pub mod cpuset;
 pub mod error;
+pub mod hook;
 pub mod kernel;
 pub mod log;
 pub mod plan;

@@ -1,6 +1,7 @@
 //! Where a container is: its groups, the pod's around them, Kubernetes' around those.
 
-use super::{State, bundle, kube};
+use super::kube::PodGroup;
+use super::{State, bundle};
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
 use crate::kernel::group::{Group, Groups};
@@ -42,16 +43,16 @@ impl Place {
             Some(outer) if in_scope(&found.cpu) => (outer, Some(found)),
             _ => (found, None),
         };
-        let kube = kube::locate(&groups.cpu.path);
-        let pod = kube
-            .as_ref()
-            .and_then(|_| groups.map(|group| kube::locate(&group.path).map(|path| group.at(path.pod))));
-        let kube_groups =
-            kube.iter().flat_map(|path| path.kube_groups()).map(|(qos, path)| (qos, groups.cpu.at(path)));
+        let pod = groups.map(|group| PodGroup::find(&group.path).map(|found| group.at(found.pod)));
+        let found = PodGroup::find(&groups.cpu.path);
+        let kube_groups = found.iter().flat_map(|found| {
+            let own = (found.qos != KubeQos::Guaranteed).then(|| (found.qos, groups.cpu.at(found.qos_group)));
+            [Some((KubeQos::Guaranteed, groups.cpu.at(found.root))), own].into_iter().flatten()
+        });
         Self {
             kube_groups: kube_groups.collect(),
-            pod_uid: kube.as_ref().map(|path| path.uid.clone()),
-            kube_qos: kube.and_then(|path| path.qos),
+            pod_uid: found.as_ref().map(|found| found.uid.clone().into_owned()),
+            kube_qos: found.as_ref().map(|found| found.qos),
             pod,
             groups,
             inner,

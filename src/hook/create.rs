@@ -9,8 +9,8 @@ use crate::kernel::control::{Knob, Value};
 use crate::kernel::group::Group;
 use crate::plan::gather::owner;
 use crate::plan::{self, Level, Plan};
-use crate::policy::decide::Asked;
 use crate::policy::config::OnError;
+use crate::policy::decide::Asked;
 use crate::policy::treatment::{CpusRule, Treatment};
 use crate::record::{Claim, Phase, Record, Who};
 
@@ -99,8 +99,7 @@ impl Hook {
             self.store.save_claim(&state.id, &claim)?;
         }
         let planned: Vec<Done> = planned(&plan, &snapshot);
-        let mut record =
-            Record::planned(who, pid, treatment, &plan, place.groups.clone(), allowed, planned);
+        let mut record = Record::planned(who, pid, treatment, &plan, place.groups.clone(), allowed, planned);
         errors.extend(self.remember(state, &record, &snapshot));
 
         let (done, failed) = apply::apply(&plan, &snapshot, &self.roots, pid);
@@ -182,7 +181,8 @@ fn planned(plan: &Plan, snapshot: &Snapshot) -> Vec<Done> {
 /// What groups that outlive the container are about to lose. Groups of the class tree are Plimsoll's own.
 fn shared_before(writes: &[Done], snapshot: &Snapshot) -> Vec<(Group, Vec<(Knob, Value)>)> {
     let mut groups: Vec<(Group, Vec<(Knob, Value)>)> = Vec::new();
-    let mut add = |group: &Group, knob: Knob, value: &Value| match groups.iter_mut().find(|(g, _)| g == group) {
+    let mut add = |group: &Group, knob: Knob, value: &Value| match groups.iter_mut().find(|(g, _)| g == group)
+    {
         Some((_, values)) => values.push((knob, value.clone())),
         None => groups.push((group.clone(), vec![(knob, value.clone())])),
     };
@@ -190,7 +190,9 @@ fn shared_before(writes: &[Done], snapshot: &Snapshot) -> Vec<(Group, Vec<(Knob,
         if let Some(before) = done.before.as_ref().filter(|before| **before != done.write.value) {
             add(&done.write.group, done.write.knob, before);
             if done.write.knob == Knob::Idle {
-                for (group, knob, value) in snapshot.weights().filter(|(group, ..)| *group == done.write.group) {
+                for (group, knob, value) in
+                    snapshot.weights().filter(|(group, ..)| *group == done.write.group)
+                {
                     add(group, *knob, value);
                 }
             }

@@ -6,6 +6,7 @@ pub mod repair;
 mod verify;
 
 use std::io::Read;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,13 +15,15 @@ use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
 use crate::kernel::identity::Wish;
 use crate::log::{Level, Logger};
+use crate::plan::TreeShape;
 use crate::plan::gather::{CpuSettings, Sources};
-use crate::plan::{KubeIdentity, TreeShape};
-use crate::policy::config::Config;
+use crate::policy::config::{Config, OnError, Placement};
 use crate::policy::decide::Rules;
-use crate::policy::config::OnError;
 use crate::qos::QosClass;
 use crate::record::Store;
+
+/// Where the kill switch is, whatever the configuration says.
+const DEFAULT_RUN: &str = "/run/plimsoll";
 
 /// A stage of the OCI lifecycle (runtime-spec, "Lifecycle").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,9 +112,8 @@ impl Hook {
         let store = Store::at(roots.path(&config.paths.run.to_string_lossy()));
         let logger = Logger::new(&config);
         let rules = Rules::of(&config, &roots)?;
-        let kube = |class| rules.identity(&config, class);
         Ok(Self {
-            wish: config.identity.wish(),
+            wish: Wish::from(&config.identity),
             cpus: CpuSettings {
                 reserved: config.exclusive.reserved_cpus.clone(),
                 min_shared: config.exclusive.min_shared_cpus,
@@ -119,11 +121,8 @@ impl Hook {
             },
             shape: TreeShape {
                 root: config.paths.class_tree.to_string_lossy().into_owned(),
-                offline_only: config.only_offline_in_tree(),
-                kube_identity: config.identity.kube_qos_groups.then(|| KubeIdentity {
-                    burstable: kube(QosClass::Ls),
-                    best_effort: kube(QosClass::Be),
-                }),
+                offline_only: only_offline_in_tree(&config),
+                kube_identity: config.identity.kube_qos_groups.then(|| rules.identity().clone()),
             },
             rules,
             roots,
@@ -207,8 +206,36 @@ impl Hook {
     /// The container's place, by its process.
     fn place(&self, state: &State) -> Result<(i32, Place)> {
         let pid = state.pid.ok_or_else(|| {
-            Error::invalid("OCI state on standard input", "no pid").hint("only a running container can be placed")
+            Error::invalid("OCI state on standard input", "no pid")
+                .hint("only a running container can be placed")
         })?;
         Ok((pid, Place::of(&self.roots, state, pid)?))
+    }
+}
+
+/// Whether the configuration lets nothing but best effort into the class tree.
+fn only_offline_in_tree(config: &Config) -> bool {
+    let online = QosClass::ALL.into_iter().filter(|class| *class != QosClass::Be);
+    online.map(|class| config.placement(class)).all(|placement| placement != Placement::ClassTree)
+}
+
+/// Runs one stage on this node: what the program `plimsoll-hook` does.
+pub fn main(stage: Stage, file: &Path, roots: Roots, input: impl Read) -> Result<()> {
+    // Before anything that could go wrong: the kill switch works with a broken configuration too.
+    if Store::at(roots.path(DEFAULT_RUN)).is_disabled() {
+        return Ok(());
+    }
+    match Config::load(file).and_then(|config| Hook::new(roots, config)) {
+        Ok(hook) => hook.run(stage, input),
+        Err(error) => {
+            // What the policy would have been is not known: the container starts, and the log says why like this.
+            let message = "container left as it was: the configuration cannot be used";
+            Logger::new(&Config::default()).log(
+                Level::Error,
+                message,
+                &[("stage", stage.name()), ("errors", &error.to_string())],
+            );
+            Ok(())
+        }
     }
 }

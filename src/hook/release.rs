@@ -15,7 +15,9 @@ impl Hook {
             Ok(Some(record)) => self.release(&state.id, &record),
             // No record: nothing was asked for, or it was lost; then the claim and the class tree's groups still
             // bear the container's id.
-            Ok(None) if !self.store.has_claim(&state.id) && !self.tree_root_exists() => return Ok(Report::default()),
+            Ok(None) if !self.store.has_claim(&state.id) && !self.tree_root_exists() => {
+                return Ok(Report::default());
+            }
             Ok(None) => self.release_by_id(&state.id),
             Err(error) => {
                 let mut errors = vec![error];
@@ -113,7 +115,8 @@ impl Hook {
             let sum = if quota > 0 { sum.min(quota) } else { sum };
             return apply::bring(&[write(Knob::Burst, Value::Int(sum), "the sum of its containers'")]);
         }
-        let leaves_idle = journal.before.iter().any(|(knob, value)| *knob == Knob::Idle && *value == Value::Int(0));
+        let leaves_idle =
+            journal.before.iter().any(|(knob, value)| *knob == Knob::Idle && *value == Value::Int(0));
         let restores = journal.before.iter().filter(|(knob, before)| {
             let now = group.read(*knob).ok().flatten();
             match knob {

@@ -33,7 +33,10 @@ impl Hook {
         for (id, record) in self.store.records()? {
             match record {
                 Ok(record) if !record.is_live() => {
-                    note(format!("container {id} is gone: gave back what it had"), self.release(&id, &record));
+                    note(
+                        format!("container {id} is gone: gave back what it had"),
+                        self.release(&id, &record),
+                    );
                 }
                 Ok(record) => {
                     let drift = self.drift(&record)?;

@@ -20,8 +20,10 @@ impl Hook {
             return Ok(Report::default());
         }
         let errors: Vec<Error> = apply::bring(&drift);
-        let files: Vec<String> =
-            drift.iter().map(|write| format!("{} {} = {}", write.level.name(), write.knob, write.value)).collect();
+        let files: Vec<String> = drift
+            .iter()
+            .map(|write| format!("{} {} = {}", write.level.name(), write.knob, write.value))
+            .collect();
         Ok(Report {
             message: "values had changed and were put back".to_owned(),
             fields: vec![("class", record.treatment.class.to_string()), ("values", files.join(", "))],

@@ -6,7 +6,10 @@ use crate::kernel::control::{Controller, Knob, Value, Version};
 use crate::kernel::group::{Group, Groups};
 use crate::kernel::identity::Rung;
 use crate::policy::config::Placement;
-use crate::policy::treatment::{BATCH_PERIOD, BatchValues, Burst, CpusRule, Treatment};
+use crate::policy::koordinator::batch::Limits;
+use crate::policy::koordinator::cpu::{PERIOD_US, shares_to_weight};
+use crate::policy::koordinator::identity::IdentityRule;
+use crate::policy::treatment::{Burst, CpusRule, Treatment};
 use crate::qos::{KubeQos, QosClass};
 
 /// The class tree's shape, from the configuration.
@@ -16,17 +19,8 @@ pub struct TreeShape {
     pub root: String,
     /// Whether only best effort ever lives in it, so that the root itself may be idle.
     pub offline_only: bool,
-    /// The values of Kubernetes' own groups by QoS class, where Group Identity writes them.
-    pub kube_identity: Option<KubeIdentity>,
-}
-
-/// The identity of Kubernetes' own groups (Koordinator: `kubepods` is always 0).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KubeIdentity {
-    /// `kubepods/burstable`.
-    pub burstable: i8,
-    /// `kubepods/besteffort`.
-    pub best_effort: i8,
+    /// The identities of Kubernetes' own groups, where Group Identity writes them as koordlet does.
+    pub kube_identity: Option<IdentityRule>,
 }
 
 /// Plans everything for one container. Pure: the same input gives the same plan.
@@ -251,17 +245,18 @@ impl Builder<'_> {
 
     /// Kubernetes' own groups, as koordlet writes them: children made later inherit at mkdir.
     fn kube_identity(&mut self, shape: &TreeShape) {
-        let (Some(identity), Rung::GroupIdentity) = (shape.kube_identity, self.facts.ladder.rung) else {
+        let (Some(identity), Rung::GroupIdentity) = (&shape.kube_identity, self.facts.ladder.rung) else {
             return;
         };
         let groups = self.facts.pod.iter().flat_map(|pod: &PodPlace| pod.kube_groups.iter());
         for (qos, group) in groups {
-            let (value, why) = match qos {
-                KubeQos::Guaranteed => (0, "kubepods itself is always normal"),
-                KubeQos::Burstable => (identity.burstable, "online pods live here"),
-                KubeQos::BestEffort => (identity.best_effort, "offline pods live here"),
+            let why = match qos {
+                KubeQos::Guaranteed => "kubepods itself is always normal",
+                KubeQos::Burstable => "online pods live here",
+                KubeQos::BestEffort => "offline pods live here",
             };
-            self.set(Level::KubeQos, Some(group), Knob::BvtWarp, Value::Int(value.into()), why);
+            let value = identity.kube_group(*qos);
+            self.set(Level::KubeQos, Some(group), Knob::BvtWarp, Value::Int(value), why);
         }
     }
 
@@ -286,7 +281,7 @@ impl Builder<'_> {
         }
     }
 
-    fn batch(&mut self, level: Level, groups: &Groups, batch: &BatchValues) {
+    fn batch(&mut self, level: Level, groups: &Groups, batch: &Limits) {
         let knob = weight_knob(groups);
         let idle = self
             .writes
@@ -302,17 +297,24 @@ impl Builder<'_> {
                 batch.shares
             ));
         } else if !claimed {
-            let weight = if knob == Knob::Weight { weight_from_shares(batch.shares) } else { batch.shares };
+            let weight = if knob == Knob::Weight {
+                shares_to_weight(batch.shares).unwrap_or(batch.shares)
+            } else {
+                batch.shares
+            };
             self.int(level, groups, knob, weight, "batch-cpu request");
         }
         let period = match level {
-            Level::Pod => self.facts.pod.as_ref().map_or(BATCH_PERIOD, |pod| pod.period),
+            Level::Pod => self.facts.pod.as_ref().map_or(PERIOD_US, |pod| pod.period),
             _ => self.facts.cpu.period,
         };
-        let quota =
-            if batch.quota > 0 { (batch.quota.saturating_mul(period) / BATCH_PERIOD).max(1_000) } else { -1 };
+        let quota = if batch.quota_us > 0 {
+            (batch.quota_us.saturating_mul(period) / PERIOD_US).max(1_000)
+        } else {
+            -1
+        };
         self.int(level, groups, Knob::Quota, quota, "batch-cpu limit");
-        self.int(level, groups, Knob::MemoryLimit, batch.memory, "batch-memory limit");
+        self.int(level, groups, Knob::MemoryLimit, batch.memory_bytes, "batch-memory limit");
     }
 
     /// Burst: a share of the limit, at most the quota where the kernel says so; on the pod the sum of its containers'.
@@ -435,10 +437,4 @@ fn weight_knob(groups: &Groups) -> Knob {
         Version::V1 => Knob::Shares,
         Version::V2 => Knob::Weight,
     }
-}
-
-/// Koordinator's linear map from shares (2..=262144) to weight (1..=10000), which koordlet uses for what it writes
-/// itself; runtimes use another.
-fn weight_from_shares(shares: i64) -> i64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
 }

@@ -7,7 +7,7 @@ pub mod gather;
 
 use serde::{Deserialize, Serialize};
 
-pub use build::{KubeIdentity, TreeShape, build, share};
+pub use build::{TreeShape, build, share};
 
 use crate::kernel::control::{Knob, Value};
 use crate::kernel::group::{Group, Groups};

@@ -1,16 +1,18 @@
 //! From a request to a treatment: who may claim what, and which of annotation, Koordinator's configuration and ours
 //! says what a class gets.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::config::{Config, Mechanism};
-use super::koordinator;
+use super::config::Config;
+use super::koordinator::batch::BatchRule;
+use super::koordinator::burst::is_burstable;
+use super::koordinator::identity::IdentityRule;
 use super::koordinator::slo::NodeSlo;
-use super::treatment::{BatchValues, Burst, CpusRule, Treatment};
-use crate::annotations::{BurstPolicy, Claim, CpuBurst, ExtendedResourceSpec, Request, ResourceStatus};
+use super::treatment::{Burst, CpusRule, Treatment};
+use crate::annotations::{BurstPolicy, Claim, CpuBurst, ExtendedResourceSpec, Request};
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
-use crate::kernel::identity::{Rung, Wish};
 use crate::qos::{KubeQos, QosClass};
 
 /// What a container asks for, and who it is.
@@ -27,9 +29,11 @@ pub struct Asked<'a> {
 }
 
 /// What the node's Koordinator installation says, where there is one to follow.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rules {
-    slo: Option<NodeSlo>,
+    identity: IdentityRule,
+    burst: Option<CpuBurst>,
+    batch: BatchRule,
 }
 
 impl Rules {
@@ -38,17 +42,22 @@ impl Rules {
         let read = |path: &Path| {
             let path = roots.path(&path.to_string_lossy());
             let text = std::fs::read_to_string(&path).map_err(|e| Error::os("read", &path, &e))?;
-            NodeSlo::parse(&text).map_err(|e| e.hint(format!("in {}", path.display())))
+            NodeSlo::from_config_map(&path.display().to_string(), &text, &BTreeMap::new())
         };
-        Ok(Self { slo: config.koordinator.slo_config.as_deref().map(read).transpose()? })
+        let slo = config.koordinator.slo_config.as_deref().map(read).transpose()?;
+        Ok(match slo {
+            Some(slo) => Self {
+                identity: slo.identity_rule(),
+                burst: Some(slo.burst.config.clone()),
+                batch: BatchRule { cfs_quota: slo.batch_cfs_quota(), ratio: None },
+            },
+            None => Self { identity: own_rule(config), burst: None, batch: BatchRule::default() },
+        })
     }
 
-    /// A class's identity on this node: Koordinator's where it is followed, else the configuration's.
-    pub fn identity(&self, config: &Config, class: QosClass) -> i8 {
-        match &self.slo {
-            Some(slo) => slo.identity(class),
-            None => i8::try_from(config.class(class).identity).unwrap_or(0),
-        }
+    /// The identities of this node: Koordinator's where it is followed, else the configuration's.
+    pub fn identity(&self) -> &IdentityRule {
+        &self.identity
     }
 
     /// What the container gets; `None` where it asks for nothing.
@@ -75,7 +84,7 @@ impl Rules {
             class = QosClass::Ls;
         }
         let mut treatment = self.nothing(config, class, source);
-        self.set_identity(config, asked, &mut treatment);
+        self.set_identity(asked, &mut treatment);
         self.set_burst(config, part(&request.cpu_burst), &mut treatment);
         treatment.cpus = match (own_cpus, class) {
             (Some(_), _) if !may => {
@@ -84,7 +93,9 @@ impl Rules {
             }
             (Some(cpus), _) => CpusRule::Exact(cpus.clone()),
             (None, QosClass::Lse | QosClass::Lsr) if config.exclusive.allocate => CpusRule::Allocate,
-            (None, QosClass::System) if !config.system.cpus.is_empty() => CpusRule::Exact(config.system.cpus.clone()),
+            (None, QosClass::System) if !config.system.cpus.is_empty() => {
+                CpusRule::Exact(config.system.cpus.clone())
+            }
             (None, QosClass::System) => CpusRule::Keep,
             _ => shared(config, class),
         };
@@ -117,45 +128,48 @@ impl Rules {
     }
 
     fn burst_only(&self, config: &Config, wish: &CpuBurst) -> Option<Treatment> {
-        let mut treatment =
-            self.nothing(config, QosClass::Ls, crate::annotations::cpu_burst::KEY.to_owned());
+        let mut treatment = self.nothing(config, QosClass::Ls, crate::annotations::cpu_burst::KEY.to_owned());
         treatment.placement = super::config::Placement::Keep;
         self.set_burst(config, Some(wish), &mut treatment);
         treatment.burst.is_some().then_some(treatment)
     }
 
-    fn set_identity(&self, config: &Config, asked: &Asked<'_>, treatment: &mut Treatment) {
+    fn set_identity(&self, asked: &Asked<'_>, treatment: &mut Treatment) {
         let class = treatment.class;
-        let node = self.identity(config, class);
-        let (identity, why) = match part(&asked.request.cpu_qos) {
-            Some(qos) if class == QosClass::Ls => {
-                (koordinator::identity::pod_override(qos, node), format!("{class} by koordinator.sh/cpuQOS"))
+        let own = part(&asked.request.cpu_qos);
+        // A class is known here, so Kubernetes' own QoS says nothing.
+        let identity = self.identity.pod_with(Some(class), KubeQos::Guaranteed, own);
+        let why = match own {
+            Some(_) if class == QosClass::Ls => {
+                format!("{class}, changed by {}", crate::annotations::cpu_qos::KEY)
             }
             Some(_) => {
-                treatment.refused.push(format!("identity: koordinator.sh/cpuQOS is for LS pods; {class} keeps its own"));
-                (node, format!("{class}"))
+                let why = format!(
+                    "identity: {} is for LS pods; {class} keeps its own",
+                    crate::annotations::cpu_qos::KEY
+                );
+                treatment.refused.push(why);
+                class.to_string()
             }
-            None => (node, format!("{class}")),
+            None => class.to_string(),
         };
-        treatment.identity = Some(identity);
+        treatment.identity = i8::try_from(identity).ok();
         treatment.identity_why = why;
     }
 
     fn set_burst(&self, config: &Config, pod: Option<&CpuBurst>, treatment: &mut Treatment) {
         let class = treatment.class;
         let settings = config.class(class);
-        let node = match &self.slo {
-            Some(slo) => slo.burst.clone(),
-            None => CpuBurst {
-                policy: Some(settings.burst),
-                cpu_burst_percent: Some(settings.burst_percent.into()),
-                ..CpuBurst::default()
-            },
-        };
-        let bursts = matches!(class, QosClass::Ls | QosClass::System);
-        if !bursts {
+        let node = self.burst.clone().unwrap_or_else(|| CpuBurst {
+            policy: Some(settings.burst),
+            cpu_burst_percent: Some(settings.burst_percent.into()),
+            ..CpuBurst::default()
+        });
+        if !is_burstable(Some(class)) {
             if pod.is_some() {
-                treatment.refused.push(format!("burst: koordinator.sh/cpuBurst is not for {class} containers"));
+                treatment
+                    .refused
+                    .push(format!("burst: koordinator.sh/cpuBurst is not for {class} containers"));
             }
             return;
         }
@@ -172,17 +186,21 @@ impl Rules {
 
     fn set_batch(&self, asked: &Asked<'_>, spec: Option<&ExtendedResourceSpec>, treatment: &mut Treatment) {
         let Some(spec) = spec else { return };
-        let quota = self.slo.as_ref().is_none_or(|slo| slo.cfs_quota);
-        let values = |batch: koordinator::batch::Batch| BatchValues {
-            shares: batch.shares,
-            quota: batch.quota,
-            memory: batch.memory,
-        };
-        treatment.pod_batch = koordinator::batch::pod(spec, quota, None).map(values);
-        treatment.batch = asked
-            .container
-            .and_then(|name| koordinator::batch::container(spec, name, quota, None))
-            .map(values);
+        treatment.pod_batch = self.batch.pod(spec);
+        let own = asked.container.and_then(|name| spec.containers.get(name));
+        treatment.batch = own.map(|resources| self.batch.container(resources));
+    }
+}
+
+/// The identities the configuration gives.
+fn own_rule(config: &Config) -> IdentityRule {
+    let of = |class| i64::from(config.class(class).identity);
+    IdentityRule {
+        enabled: true,
+        class: QosClass::ALL.map(|class| Some(of(class))),
+        // `kubepods` is always 0, as with koordlet.
+        kube_group: [0, of(QosClass::Ls), of(QosClass::Be)],
+        kube_pod: [of(QosClass::Lsr), of(QosClass::Ls), of(QosClass::Be)],
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpuset::CpuSet;
 use crate::policy::config::{OnError, Placement};
+use crate::policy::koordinator::batch::Limits;
 use crate::qos::QosClass;
 
 /// Which CPUs a container gets.
@@ -22,17 +23,6 @@ pub enum CpusRule {
     BestEffortPool,
 }
 
-/// CPU and memory resources in Kubernetes' batch resources, as the values of control files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchValues {
-    /// `cpu.shares`, 2..=262144.
-    pub shares: i64,
-    /// Microseconds per 100 ms; -1 is no limit.
-    pub quota: i64,
-    /// Bytes; -1 is no limit.
-    pub memory: i64,
-}
-
 /// How much CPU burst a container gets, before the kernel's bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,9 +32,6 @@ pub enum Burst {
     /// Microseconds.
     Micros(i64),
 }
-
-/// The period batch resources are counted in, microseconds (Koordinator assumes the kernel's default).
-pub const BATCH_PERIOD: i64 = 100_000;
 
 /// What a container is to get.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,9 +51,9 @@ pub struct Treatment {
     /// Whether container and pod lose their CFS quota because the CPUs are theirs alone.
     pub unset_quota: bool,
     /// The container's batch resources.
-    pub batch: Option<BatchValues>,
+    pub batch: Option<Limits>,
     /// The pod's batch resources.
-    pub pod_batch: Option<BatchValues>,
+    pub pod_batch: Option<Limits>,
     /// Where the groups are to be.
     pub placement: Placement,
     /// What happens on failure.

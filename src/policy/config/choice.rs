@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::annotations::BurstPolicy;
+
 /// A value written as one of a few words.
 pub(super) trait Choice: Copy + PartialEq + 'static {
     /// Every word, and what it stands for. The words are those that serde writes, too.
@@ -86,16 +88,11 @@ choice! {
     }
 }
 
-choice! {
-    /// CPU burst, in the words of Koordinator's `koordinator.sh/cpuBurst`.
-    pub enum BurstPolicy {
-        /// No burst.
-        None = "none",
-        /// The kernel's burst, and a larger quota while containers are throttled.
-        Auto = "auto",
-        /// The kernel's burst only.
-        CpuBurstOnly = "cpuBurstOnly",
-        /// A larger quota while containers are throttled, only.
-        CfsQuotaBurstOnly = "cfsQuotaBurstOnly",
-    }
+impl Choice for BurstPolicy {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("none", Self::None),
+        ("auto", Self::Auto),
+        ("cpuBurstOnly", Self::CpuBurstOnly),
+        ("cfsQuotaBurstOnly", Self::CfsQuotaBurstOnly),
+    ];
 }

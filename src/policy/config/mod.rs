@@ -12,7 +12,7 @@ mod sections;
 mod show;
 mod suggest;
 
-pub use choice::{BurstPolicy, CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
+pub use choice::{CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
 pub use load::{MAX_FILE_BYTES, MAX_FILES};
 pub use sections::{
     Claims, ClassConfig, Classes, Config, Cpusets, Exclusive, Identity, Koordinator, Log, Paths, SystemCpus,

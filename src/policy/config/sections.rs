@@ -6,11 +6,12 @@ use serde::{Serialize, Serializer};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::choice::{BurstPolicy, CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
+use super::choice::{CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
 use super::kind::{AbsolutePath, Cpus, Flag, GroupPath, Int, Namespaces, OptionalPath, OptionalWord, Word};
 use super::reader::Reader;
 use super::section::{Section, section};
 use super::show::Sheet;
+use crate::annotations::BurstPolicy;
 use crate::cpuset::CpuSet;
 use crate::qos::QosClass;
 
