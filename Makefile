@@ -1,0 +1,39 @@
+# On a fresh Debian machine, as root, every target installs what it needs. The work is done by scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help build test demo bench-hook lint deps fetch clean
+SHELL := /bin/bash
+
+# What the tests and the benchmark run: the binaries that are shipped, not those of a debug build.
+export PLIMSOLL_DIST := $(CURDIR)/target/dist
+
+RUST := scripts/with-rust
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## check for and install what building and testing need
+	@scripts/deps
+
+build: deps ## the static release binaries, in target/dist/
+	@$(RUST) scripts/build
+
+test: build ## build, then run every test (root: the tests start real containers)
+	@$(RUST) cargo test --locked $(TEST_ARGS)
+
+demo: build ## an online and an offline container, before and after
+	@scripts/demo
+
+# The driver needs no optimising: what it measures is in target/dist/.
+bench-hook: build ## what the hook costs a container start, against no-op hooks
+	@$(RUST) cargo bench --locked --profile dev --bench hook
+
+lint: deps fetch ## format, clippy, licences, advisories
+	@$(RUST) scripts/lint
+
+# Only these need the network; everything after them runs offline.
+fetch: deps
+	@$(RUST) cargo fetch --locked
+
+clean: ## remove everything that was built
+	@$(RUST) cargo clean
+	@rm -rf target/dist target/bench

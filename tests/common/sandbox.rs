@@ -1,0 +1,297 @@
+//! A place of its own for each test: groups, bundles, runc state, Plimsoll's config, run folder and log.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{process, thread};
+
+use nix::unistd::geteuid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::bundle::Bundle;
+use super::{cgroup, wait_for};
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its stdout; of `create`, all that the container wrote until now too.
+    pub stdout: String,
+    /// Its stderr.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Panics, with what it said, unless it succeeded.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert!(self.status.success(), "should have succeeded: {self:#?}");
+        self
+    }
+
+    /// Panics unless it failed.
+    #[track_caller]
+    pub fn fails(self) -> Self {
+        assert!(!self.status.success(), "should have failed: {self:#?}");
+        self
+    }
+}
+
+/// See the module. Dropping it deletes the containers and the groups, and panics if anything is left.
+#[derive(Debug)]
+pub struct Sandbox {
+    prefix: String,
+    folder: TempDir,
+}
+
+impl Sandbox {
+    /// A new one; `name` says in group names whose it is. The config names its own folders and is otherwise empty.
+    pub fn new(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        assert!(geteuid().is_root(), "tests with real containers need root");
+        let prefix = loop {
+            let n = COUNT.fetch_add(1, Ordering::Relaxed);
+            let prefix = format!("plimsoll-test-{name}-{}-{n}", process::id());
+            // What a killed run with the same pid may have left is not ours to take.
+            if cgroup::leftovers(&prefix).is_empty() {
+                break prefix;
+            }
+        };
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
+        let sandbox = Self { prefix, folder };
+        sandbox.config("");
+        sandbox
+    }
+
+    /// `plimsoll-test-<name>-<pid>-<n>`.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// A group of this sandbox: `group("kubepods")` is `/plimsoll-test-…/kubepods`, `group("")` the topmost.
+    pub fn group(&self, sub: &str) -> String {
+        format!("/{}/{sub}", self.prefix).trim_end_matches('/').to_owned()
+    }
+
+    /// The class tree of the config: `/plimsoll-test-…/plimsoll`.
+    pub fn class_tree(&self) -> String {
+        self.group("plimsoll")
+    }
+
+    /// A temporary folder, removed with the sandbox.
+    pub fn dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Plimsoll's run folder. Not made here: the hook has to.
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir().join("run")
+    }
+
+    /// Plimsoll's log file.
+    pub fn log_file(&self) -> PathBuf {
+        self.dir().join("log/plimsoll.log")
+    }
+
+    /// What Plimsoll has logged until now.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// Plimsoll's config file.
+    pub fn config_path(&self) -> PathBuf {
+        self.dir().join("config.toml")
+    }
+
+    /// Writes the config anew: `top` (keys and then tables, as in a file), and the tables `[paths]` and `[log]`.
+    pub fn config(&self, top: &str) {
+        let text = format!(
+            "{top}\n[paths]\nrun = {:?}\nlog = {:?}\nclass_tree = {:?}\n\n[log]\njournal = false\n",
+            self.run_dir(),
+            self.log_file(),
+            self.class_tree(),
+        );
+        fs::write(self.config_path(), text).unwrap();
+    }
+
+    /// A bundle that runs the prober, in `kubepods/burstable/pod<id>/<id>`.
+    pub fn bundle(&self, id: &str) -> Bundle {
+        Bundle::new(self, id)
+    }
+
+    /// Runs a program with nothing on stdin and waits for it.
+    pub fn command(&self, program: impl AsRef<Path>, args: &[&str]) -> Ran {
+        self.command_with(program, args, b"")
+    }
+
+    /// Runs a program with these bytes on stdin and waits for it.
+    pub fn command_with(&self, program: impl AsRef<Path>, args: &[&str], input: &[u8]) -> Ran {
+        let mut child = Command::new(program.as_ref())
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("start {}: {e}; run make deps", program.as_ref().display()));
+        let mut stdin = child.stdin.take().unwrap();
+        let output = thread::scope(|scope| {
+            // A program that reads only part of it makes this fail, which is its right.
+            scope.spawn(move || stdin.write_all(input));
+            child.wait_with_output().unwrap()
+        });
+        Ran {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The runc command line up to and with the sandbox's own state folder.
+    pub fn runc_command(&self) -> Command {
+        let program = ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"]
+            .into_iter()
+            .find(|p| Path::new(p).exists())
+            .unwrap_or("runc");
+        let mut command = Command::new(program);
+        command.arg("--root").arg(self.runc_root());
+        command
+    }
+
+    /// Any runc subcommand that starts no process which outlives it.
+    pub fn runc(&self, args: &[&str]) -> Ran {
+        let output = self.runc_command().args(args).stdin(Stdio::null()).output().unwrap();
+        Ran {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Writes the bundle and creates its container. The container's stdout is the file `stdout` in the bundle.
+    pub fn create(&self, bundle: &Bundle) -> Ran {
+        self.detached(bundle, &["create"])
+    }
+
+    /// Writes the bundle, creates and starts its container, and leaves it running.
+    pub fn run_detached(&self, bundle: &Bundle) -> Ran {
+        self.detached(bundle, &["run", "--detach"])
+    }
+
+    /// Writes the bundle and runs its container to the end; runc deletes it.
+    pub fn run(&self, bundle: &Bundle) -> Ran {
+        bundle.write();
+        let dir = bundle.dir.to_str().unwrap();
+        self.runc(&["run", "--bundle", dir, &bundle.id])
+    }
+
+    /// Runs the prober of a bundle to the end and returns its line.
+    pub fn run_probe(&self, bundle: &Bundle) -> Value {
+        let ran = self.run(bundle).ok();
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("the prober's line: {e}: {ran:?}"))
+    }
+
+    /// Starts a created container.
+    pub fn start(&self, id: impl AsRef<str>) -> Ran {
+        self.runc(&["start", id.as_ref()])
+    }
+
+    /// The first line of a detached container's prober, as soon as it is there.
+    pub fn probe(&self, bundle: &Bundle) -> Value {
+        wait_for("the prober's line", || {
+            let text = fs::read_to_string(bundle.dir.join("stdout")).ok()?;
+            let (line, _) = text.split_once('\n')?;
+            Some(serde_json::from_str(line).unwrap_or_else(|e| panic!("the prober's line: {e}: {line}")))
+        })
+    }
+
+    /// Runs a program in a container and waits for it.
+    pub fn exec(&self, id: impl AsRef<str>, args: &[&str]) -> Ran {
+        self.runc(&[&["exec", id.as_ref()], args].concat())
+    }
+
+    /// `runc update` with options, for instance `&["--cpu-quota", "50000"]`.
+    pub fn update(&self, id: impl AsRef<str>, options: &[&str]) -> Ran {
+        self.runc(&[&["update"], options, &[id.as_ref()]].concat())
+    }
+
+    /// `runc update` with the JSON of `linux.resources`, as containerd sends it.
+    pub fn update_resources(&self, id: impl AsRef<str>, resources: &Value) -> Ran {
+        let command = self.runc_command();
+        let mut args: Vec<&str> = command.get_args().map(|a| a.to_str().unwrap()).collect();
+        args.extend(["update", "--resources=-", id.as_ref()]);
+        self.command_with(command.get_program(), &args, resources.to_string().as_bytes())
+    }
+
+    /// Deletes a container that has stopped.
+    pub fn delete(&self, id: impl AsRef<str>) -> Ran {
+        self.runc(&["delete", id.as_ref()])
+    }
+
+    /// Kills a container and deletes it.
+    pub fn delete_force(&self, id: impl AsRef<str>) -> Ran {
+        self.runc(&["delete", "--force", id.as_ref()])
+    }
+
+    /// Sends a signal to a container's first process, and waits until it is stopped.
+    pub fn stop(&self, id: impl AsRef<str>, signal: &str) {
+        self.runc(&["kill", id.as_ref(), signal]).ok();
+        self.wait_stopped(id);
+    }
+
+    /// Waits until a container has stopped.
+    pub fn wait_stopped(&self, id: impl AsRef<str>) {
+        wait_for("the container to stop", || (self.state(id.as_ref())["status"] == "stopped").then_some(()));
+    }
+
+    /// What `runc state` says.
+    pub fn state(&self, id: impl AsRef<str>) -> Value {
+        serde_json::from_str(&self.runc(&["state", id.as_ref()]).ok().stdout).unwrap()
+    }
+
+    /// The container's first process, by its number in this pid namespace.
+    pub fn pid(&self, id: impl AsRef<str>) -> i32 {
+        let pid = self.state(id)["pid"].as_i64().unwrap();
+        i32::try_from(pid).unwrap()
+    }
+
+    fn runc_root(&self) -> PathBuf {
+        self.dir().join("runc")
+    }
+
+    /// The container keeps its stdout open, so this has to be a file: a pipe would not end with runc.
+    fn detached(&self, bundle: &Bundle, command: &[&str]) -> Ran {
+        bundle.write();
+        let (out, err) = (bundle.dir.join("stdout"), bundle.dir.join("stderr"));
+        let status = self
+            .runc_command()
+            .args(command)
+            .arg("--bundle")
+            .arg(&bundle.dir)
+            .arg(&bundle.id)
+            .stdin(Stdio::null())
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap())
+            .status()
+            .unwrap();
+        Ran { status, stdout: fs::read_to_string(out).unwrap(), stderr: fs::read_to_string(err).unwrap() }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(self.runc_root()).into_iter().flatten().flatten() {
+            self.delete_force(entry.file_name().to_string_lossy());
+        }
+        for dir in cgroup::leftovers(&self.prefix) {
+            cgroup::remove(&dir);
+        }
+        let left = cgroup::leftovers(&self.prefix);
+        if !thread::panicking() {
+            assert!(left.is_empty(), "left behind: {left:?}");
+        }
+    }
+}
