@@ -1,1 +1,3 @@
-//! TODO
+//! Who a container is.
+
+pub mod kube;
