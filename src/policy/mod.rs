@@ -1,1 +1,3 @@
-//! TODO
+//! What a container may get.
+
+pub mod koordinator;
