@@ -53,6 +53,19 @@ impl PriorityClass {
         }
     }
 
+    /// The band of a pod, by its class where label and number name none.
+    pub fn with_default(label: Option<&str>, priority: Option<i32>, class: QosClass) -> Self {
+        Self::of_pod(label, priority).unwrap_or_else(|| Self::of_class(class))
+    }
+
+    /// The priority number of a pod: its own unless that is zero, else its band's.
+    pub fn number_with_default(label: Option<&str>, priority: Option<i32>, class: QosClass) -> i32 {
+        match priority {
+            Some(number) if number != 0 => number,
+            _ => Self::with_default(label, priority, class).number(),
+        }
+    }
+
     /// The band of pods of this class that name none.
     pub fn of_class(class: QosClass) -> Self {
         match class {

@@ -71,7 +71,10 @@ impl<'a> PodGroup<'a> {
                 (parent, KubeQos::Guaranteed)
             } else {
                 let (root_stem, qos) = parent_stem.rsplit_once('-')?;
-                (grandparent, qos_of_name(qos).filter(|_| is_root_stem(root_stem))?)
+                (
+                    grandparent,
+                    qos_of_name(qos).filter(|_| is_root_stem(root_stem))?,
+                )
             };
             return (!uid.is_empty()).then(|| found(Driver::Systemd, place, dashes(uid)));
         }
@@ -80,14 +83,21 @@ impl<'a> PodGroup<'a> {
             (parent, KubeQos::Guaranteed)
         } else {
             let (_, root_name) = split(grandparent).unwrap_or(("", grandparent));
-            (grandparent, qos_of_name(parent_name).filter(|_| root_name == "kubepods")?)
+            (
+                grandparent,
+                qos_of_name(parent_name).filter(|_| root_name == "kubepods")?,
+            )
         };
         Some(found(Driver::Cgroupfs, place, Cow::Borrowed(uid)))
     }
 
     /// The container's ID out of the group right below the pod's.
     pub fn container_id(&self) -> Option<&'a str> {
-        let name = self.below.split('/').next().filter(|name| !name.is_empty())?;
+        let name = self
+            .below
+            .split('/')
+            .next()
+            .filter(|name| !name.is_empty())?;
         container_id_of_name(self.driver, name)
     }
 }
@@ -111,7 +121,11 @@ fn qos_of_name(name: &str) -> Option<KubeQos> {
 }
 
 fn dashes(uid: &str) -> Cow<'_, str> {
-    if uid.contains('_') { Cow::Owned(uid.replace('_', "-")) } else { Cow::Borrowed(uid) }
+    if uid.contains('_') {
+        Cow::Owned(uid.replace('_', "-"))
+    } else {
+        Cow::Borrowed(uid)
+    }
 }
 
 /// The Kubernetes QoS as Koordinator sees it in any path: by the words in it. [`PodGroup::find`] is more exact.
@@ -131,7 +145,9 @@ pub fn pod_uid_of_name(driver: Driver, name: &str) -> Option<Cow<'_, str>> {
         Driver::Cgroupfs => name.strip_prefix("pod")?,
         Driver::Systemd => {
             let (parent, uid) = name.strip_suffix(".slice")?.split_once("-pod")?;
-            let root = parent.rsplit_once('-').filter(|(_, qos)| qos_of_name(qos).is_some());
+            let root = parent
+                .rsplit_once('-')
+                .filter(|(_, qos)| qos_of_name(qos).is_some());
             if !is_root_stem(root.map_or(parent, |(root, _)| root)) {
                 return None;
             }
@@ -161,7 +177,9 @@ pub fn container_id_of_name(driver: Driver, name: &str) -> Option<&str> {
                 // CRI-O also makes groups of this name that are no scopes.
                 None => name.strip_prefix("crio-").map(|_| name)?,
             };
-            SCOPE_PREFIXES.iter().find_map(|prefix| stem.strip_prefix(prefix))?
+            SCOPE_PREFIXES
+                .iter()
+                .find_map(|prefix| stem.strip_prefix(prefix))?
         }
     };
     (!id.is_empty()).then_some(id)
@@ -233,13 +251,19 @@ impl Engine {
 pub fn parse_container_id(id: &str) -> Result<(Engine, &str)> {
     let bad = |why| {
         let shown: String = id.chars().take(80).collect();
-        Error::invalid(format!("container ID {shown:?}"), why).hint("write for instance containerd://<id>")
+        Error::invalid(format!("container ID {shown:?}"), why)
+            .hint("write for instance containerd://<id>")
     };
     let (scheme, bare) = id.split_once("://").ok_or_else(|| bad("no <runtime>://"))?;
-    let engine = [Engine::Containerd, Engine::Docker, Engine::CriO, Engine::Pouch]
-        .into_iter()
-        .find(|engine| engine.name() == scheme)
-        .ok_or_else(|| bad("the runtime is not containerd, docker, cri-o or pouch"))?;
+    let engine = [
+        Engine::Containerd,
+        Engine::Docker,
+        Engine::CriO,
+        Engine::Pouch,
+    ]
+    .into_iter()
+    .find(|engine| engine.name() == scheme)
+    .ok_or_else(|| bad("the runtime is not containerd, docker, cri-o or pouch"))?;
     element("container ID", bare)?;
     Ok((engine, bare))
 }
@@ -257,121 +281,19 @@ pub fn container_group(driver: Driver, pod_group: &str, id: &str) -> Result<Stri
 
 /// Refuses what would not be one element of a path.
 fn element(what: &str, text: &str) -> Result<()> {
-    if text.is_empty() || text.len() > 200 || matches!(text, "." | "..") || text.contains(['/', '\0']) {
+    if text.is_empty()
+        || text.len() > 200
+        || matches!(text, "." | "..")
+        || text.contains(['/', '\0'])
+    {
         let shown: String = text.chars().take(80).collect();
-        return Err(Error::invalid(format!("{what} {shown:?}"), "not one element of a path"));
+        return Err(Error::invalid(
+            format!("{what} {shown:?}"),
+            "not one element of a path",
+        ));
     }
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const UID: &str = "6553a60b-2b97-442a-b6da-a5704d81dd98";
-    const UID_: &str = "6553a60b_2b97_442a_b6da_a5704d81dd98";
-
-    #[test]
-    fn finds_the_pod_of_a_container_in_either_naming() {
-        let path = format!("/kubepods/besteffort/pod{UID}/0123abc/child");
-        let got = PodGroup::find(&path).unwrap();
-        assert_eq!((got.driver, got.qos, &*got.uid), (Driver::Cgroupfs, KubeQos::BestEffort, UID));
-        assert_eq!((got.root, got.qos_group), ("/kubepods", "/kubepods/besteffort"));
-        assert_eq!((got.pod, got.below), (&*format!("/kubepods/besteffort/pod{UID}"), "0123abc/child"));
-        assert_eq!(got.container_id(), Some("0123abc"));
-
-        let path = format!(
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UID_}.slice/cri-containerd-0123abc.scope"
-        );
-        let got = PodGroup::find(&path).unwrap();
-        assert_eq!((got.driver, got.qos, &*got.uid), (Driver::Systemd, KubeQos::Burstable, UID));
-        assert_eq!(got.root, "/kubepods.slice");
-        assert_eq!(got.container_id(), Some("0123abc"));
-    }
-
-    #[test]
-    fn the_root_of_a_guaranteed_pod_is_its_qos_group() {
-        for (path, root) in [
-            (format!("/kubepods/pod{UID}/x"), "/kubepods"),
-            (format!("/kubepods.slice/kubepods-pod{UID_}.slice/docker-x.scope"), "/kubepods.slice"),
-            (format!("kubepods/pod{UID}"), "kubepods"),
-        ] {
-            let got = PodGroup::find(&path).unwrap();
-            assert_eq!(
-                (got.root, got.qos_group, got.qos, &*got.uid),
-                (root, root, KubeQos::Guaranteed, UID),
-                "{path}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_innermost_kubepods_counts() {
-        let path = format!(
-            "/kubepods/besteffort/podouter/ctr/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/\
-             kubelet-kubepods-burstable-pod{UID_}.slice/cri-containerd-x.scope"
-        );
-        let got = PodGroup::find(&path).unwrap();
-        assert_eq!((&*got.uid, got.qos), (UID, KubeQos::Burstable));
-        assert!(got.root.ends_with("/kubelet.slice/kubelet-kubepods.slice"));
-        let got = PodGroup::find("/kubepods/besteffort/podA/ctr/kubelet/kubepods/podB/c").unwrap();
-        assert_eq!((&*got.uid, got.qos), ("B", KubeQos::Guaranteed));
-    }
-
-    #[test]
-    fn what_only_looks_like_a_pod_is_none() {
-        for path in [
-            "",
-            "/",
-            "/podman/x",
-            "/machine.slice/libpod-123.scope",
-            "/burstable/pod1",
-            "/user.slice/user-pod1.slice",
-            "/kubepods/pod",
-            "/kubepods/system/pod1",
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-pod1.slice",
-            "/notkubepods.slice/notkubepods-pod1.slice",
-            "/system.slice/docker-1.scope",
-        ] {
-            assert_eq!(PodGroup::find(path), None, "{path}");
-        }
-    }
-
-    #[test]
-    fn container_ids_out_of_names() {
-        for (driver, name, id) in [
-            (Driver::Systemd, "pouch-1.scope", Some("1")),
-            (Driver::Systemd, "crio-1", Some("1")),
-            (Driver::Systemd, "crio-conmon-1.scope", None),
-            (Driver::Systemd, "1.scope", None),
-            (Driver::Systemd, "docker-.scope", None),
-            (Driver::Cgroupfs, "crio-1", Some("1")),
-            (Driver::Cgroupfs, "crio-conmon-1", None),
-        ] {
-            assert_eq!(container_id_of_name(driver, name), id, "{name}");
-        }
-    }
-
-    #[test]
-    fn ids_that_would_be_paths_are_errors() {
-        for id in ["containerd://../x", "containerd://", "containerd://..", "crio://1", "1"] {
-            assert!(container_group(Driver::Cgroupfs, "kubepods", id).is_err(), "{id}");
-        }
-        for uid in ["", "..", "a/b", "a\0b"] {
-            assert!(pod_group(Driver::Systemd, KubeQos::Burstable, uid).is_err(), "{uid:?}");
-        }
-    }
-
-    #[test]
-    fn a_built_path_is_found_again() {
-        for driver in [Driver::Cgroupfs, Driver::Systemd] {
-            for qos in [KubeQos::Guaranteed, KubeQos::Burstable, KubeQos::BestEffort] {
-                let pod = pod_group(driver, qos, UID).unwrap();
-                let path = container_group(driver, &pod, "cri-o://abc").unwrap();
-                let got = PodGroup::find(&path).unwrap();
-                assert_eq!((got.driver, got.qos, &*got.uid, got.pod), (driver, qos, UID, &*pod));
-                assert_eq!((got.qos_group, got.container_id()), (qos_group(driver, qos), Some("abc")));
-            }
-        }
-    }
-}
+mod tests;

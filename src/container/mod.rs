@@ -1,9 +1,3 @@
-//! Who a container is: the state the runtime hands to a hook, its bundle, and the groups its process is in.
+//! Who a container is.
 
-pub mod bundle;
 pub mod kube;
-pub mod place;
-pub mod state;
-
-pub use place::Place;
-pub use state::State;

@@ -1,6 +1,3 @@
-//! What a container may get: its request and the configuration become a treatment.
+//! What a container may get.
 
-pub mod config;
-pub mod decide;
 pub mod koordinator;
-pub mod treatment;

@@ -24,7 +24,11 @@ pub enum CpusetChoice {
 
 impl From<CpuSet> for CpusetChoice {
     fn from(cpus: CpuSet) -> Self {
-        if cpus.is_empty() { Self::Inherit } else { Self::Cpus(cpus) }
+        if cpus.is_empty() {
+            Self::Inherit
+        } else {
+            Self::Cpus(cpus)
+        }
     }
 }
 
@@ -58,9 +62,13 @@ impl CpusetRule {
     pub fn from_annotations<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Result<Self> {
         let pools = |key| annotation(key).map_or(Ok(Vec::new()), |value| parse_pools(key, value));
         let manager = annotation(CPU_MANAGER_POLICY)
-            .map_or(Ok(CpuManagerPolicy::default()), CpuManagerPolicy::parse)?;
+            .map(CpuManagerPolicy::parse)
+            .transpose()?
+            .unwrap_or_default();
         let system = annotation(SYSTEM_QOS_RESOURCE)
-            .map_or(Ok(SystemQosResource::default()), SystemQosResource::parse)?;
+            .map(SystemQosResource::parse)
+            .transpose()?
+            .unwrap_or_default();
         Ok(Self {
             kubelet_static: manager.is_static(),
             shared: pools(CPU_SHARED_POOLS)?,
@@ -81,7 +89,9 @@ impl CpusetRule {
             }
         }
         match pod.class {
-            Some(QosClass::System) if !self.system.is_empty() => CpusetChoice::Cpus(self.system.clone()),
+            Some(QosClass::System) if !self.system.is_empty() => {
+                CpusetChoice::Cpus(self.system.clone())
+            }
             Some(QosClass::Ls) => self.all_shared().into(),
             _ if pod.kube == KubeQos::BestEffort => CpusetChoice::Inherit,
             _ if self.kubelet_static => CpusetChoice::Leave,
@@ -93,13 +103,18 @@ impl CpusetRule {
     pub fn host_app(&self, class: Option<QosClass>) -> Result<CpusetChoice> {
         match class {
             Some(QosClass::Ls) => Ok(self.all_shared().into()),
-            _ => Err(Error::invalid("host application", "only class LS gets CPUs")),
+            _ => Err(Error::invalid(
+                "host application",
+                "only class LS gets CPUs",
+            )),
         }
     }
 
     /// All CPUs that are nobody's own.
     pub fn all_shared(&self) -> CpuSet {
-        self.shared.iter().fold(CpuSet::new(), |all, pool| all.union(&pool.cpuset))
+        self.shared
+            .iter()
+            .fold(CpuSet::new(), |all, pool| all.union(&pool.cpuset))
     }
 }
 
@@ -120,6 +135,11 @@ pub fn unsets_quota(status: &ResourceStatus, keep_quota: bool) -> bool {
 fn on_nodes(pools: &[CpuSharedPool], status: &ResourceStatus) -> CpuSet {
     pools
         .iter()
-        .filter(|pool| status.numa_node_resources.iter().any(|n| n.node == pool.node))
+        .filter(|pool| {
+            status
+                .numa_node_resources
+                .iter()
+                .any(|n| n.node == pool.node)
+        })
         .fold(CpuSet::new(), |cpus, pool| cpus.union(&pool.cpuset))
 }

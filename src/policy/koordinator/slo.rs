@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
+use self::layers::{BurstLayer, QosStrategy, ThresholdLayer, layers};
 use super::identity::IdentityRule;
-use crate::annotations::cpu_burst::PolicyText;
-use crate::annotations::json::{Elements, Entries, go_object, in_range};
+use crate::annotations::json::in_range;
 use crate::annotations::{BurstPolicy, CpuBurst};
 use crate::error::{Error, Result};
+
+mod layers;
 
 /// The key of the CPU identities.
 pub const RESOURCE_QOS: &str = "resource-qos-config";
@@ -134,12 +136,23 @@ impl Default for NodeSlo {
 impl NodeSlo {
     /// Reads the ConfigMap (the whole object, or its `data`) for a node with these labels: defaults, under the cluster's
     /// strategy, under the first node strategy whose selector fits. `what` names the file in errors.
-    pub fn from_config_map(what: &str, json: &str, labels: &BTreeMap<String, String>) -> Result<Self> {
+    pub fn from_config_map(
+        what: &str,
+        json: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Self> {
         if json.len() > MAX_CONFIG {
-            return Err(Error::invalid(what, format!("{} bytes are more than {MAX_CONFIG}", json.len())));
+            return Err(Error::invalid(
+                what,
+                format!("{} bytes are more than {MAX_CONFIG}", json.len()),
+            ));
         }
-        let root: Value = serde_json::from_str(json).map_err(|e| Error::invalid(what, e.to_string()))?;
-        let data = root.get("data").filter(|data| data.is_object()).unwrap_or(&root);
+        let root: Value =
+            serde_json::from_str(json).map_err(|e| Error::invalid(what, e.to_string()))?;
+        let data = root
+            .get("data")
+            .filter(|data| data.is_object())
+            .unwrap_or(&root);
         if !data.is_object() {
             return Err(Error::invalid(what, "not a ConfigMap or its data"));
         }
@@ -149,7 +162,10 @@ impl NodeSlo {
         }
         for strategy in layers::<BurstLayer>(what, data, CPU_BURST, labels)? {
             slo.burst.config = strategy.config().over(&slo.burst.config);
-            set(&mut slo.burst.share_pool_threshold_percent, strategy.share_pool_threshold_percent);
+            set(
+                &mut slo.burst.share_pool_threshold_percent,
+                strategy.share_pool_threshold_percent,
+            );
         }
         for strategy in layers::<ThresholdLayer>(what, data, RESOURCE_THRESHOLD, labels)? {
             slo.merge_threshold(strategy);
@@ -192,11 +208,23 @@ impl NodeSlo {
     fn merge_threshold(&mut self, layer: ThresholdLayer) {
         let threshold = &mut self.threshold;
         set(&mut threshold.enable, layer.enable);
-        set(&mut threshold.cpu_suppress_threshold_percent, layer.cpu_suppress_threshold_percent);
-        set(&mut threshold.memory_evict_threshold_percent, layer.memory_evict_threshold_percent);
+        set(
+            &mut threshold.cpu_suppress_threshold_percent,
+            layer.cpu_suppress_threshold_percent,
+        );
+        set(
+            &mut threshold.memory_evict_threshold_percent,
+            layer.memory_evict_threshold_percent,
+        );
         // Empty texts are unset in Go.
-        set(&mut threshold.cpu_suppress_policy, layer.cpu_suppress_policy.filter(|p| !p.is_empty()));
-        set(&mut threshold.cpu_evict_policy, layer.cpu_evict_policy.filter(|p| !p.is_empty()));
+        set(
+            &mut threshold.cpu_suppress_policy,
+            layer.cpu_suppress_policy.filter(|p| !p.is_empty()),
+        );
+        set(
+            &mut threshold.cpu_evict_policy,
+            layer.cpu_evict_policy.filter(|p| !p.is_empty()),
+        );
     }
 
     fn check(&self) -> std::result::Result<(), String> {
@@ -205,9 +233,18 @@ impl NodeSlo {
         }
         self.burst.config.check()?;
         let percent = |field, value| in_range(field, Some(value), 0..=100);
-        percent("sharePoolThresholdPercent", self.burst.share_pool_threshold_percent)?;
-        percent("cpuSuppressThresholdPercent", self.threshold.cpu_suppress_threshold_percent)?;
-        percent("memoryEvictThresholdPercent", self.threshold.memory_evict_threshold_percent)
+        percent(
+            "sharePoolThresholdPercent",
+            self.burst.share_pool_threshold_percent,
+        )?;
+        percent(
+            "cpuSuppressThresholdPercent",
+            self.threshold.cpu_suppress_threshold_percent,
+        )?;
+        percent(
+            "memoryEvictThresholdPercent",
+            self.threshold.memory_evict_threshold_percent,
+        )
     }
 }
 
@@ -216,180 +253,6 @@ fn set<T>(field: &mut T, value: Option<T>) {
         *field = value;
     }
 }
-
-/// The strategies under a key that count for the node, the weakest first.
-fn layers<T>(what: &str, data: &Value, key: &str, labels: &BTreeMap<String, String>) -> Result<Vec<T>>
-where
-    T: for<'de> Deserialize<'de> + Default,
-{
-    let bad = |e: serde_json::Error| Error::invalid(format!("{what}, {key}"), e.to_string());
-    let parsed;
-    let config = match data.get(key) {
-        None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(Value::String(text)) => {
-            parsed = serde_json::from_str::<Value>(text).map_err(bad)?;
-            &parsed
-        }
-        Some(config) => config,
-    };
-    let config = Option::<Strategies>::deserialize(config).map_err(bad)?.unwrap_or_default();
-    let mut layers = Vec::new();
-    if !config.cluster.is_null() {
-        layers.push(T::deserialize(&config.cluster).map_err(bad)?);
-    }
-    for node in &config.nodes {
-        let selector = NodeSelection::deserialize(node).map_err(bad)?;
-        if selector.node_selector.is_some_and(|selector| selector.fits(labels)) {
-            layers.push(T::deserialize(node).map_err(bad)?);
-            break;
-        }
-    }
-    Ok(layers)
-}
-
-#[derive(Default)]
-struct Strategies {
-    cluster: Value,
-    nodes: Vec<Value>,
-}
-
-go_object!(Strategies {
-    cluster = "clusterStrategy",
-    nodes = "nodeStrategies",
-});
-
-#[derive(Default)]
-struct NodeSelection {
-    node_selector: Option<Selector>,
-}
-
-go_object!(NodeSelection {
-    node_selector = "nodeSelector",
-});
-
-/// A Kubernetes label selector; without terms it fits every node.
-#[derive(Default)]
-struct Selector {
-    labels: BTreeMap<String, String>,
-    expressions: Vec<Expression>,
-}
-
-go_object!(Selector {
-    labels = "matchLabels" via Entries<String>,
-    expressions = "matchExpressions" via Elements<Expression>,
-});
-
-#[derive(Default)]
-struct Expression {
-    key: String,
-    operator: String,
-    values: Vec<String>,
-}
-
-go_object!(Expression {
-    key = "key",
-    operator = "operator",
-    values = "values",
-});
-
-impl Selector {
-    /// Whether all terms hold; a term that Kubernetes refuses holds nowhere.
-    fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
-            && self.expressions.iter().all(|e| {
-                let value = labels.get(&e.key);
-                let listed = value.is_some_and(|value| e.values.contains(value));
-                match (e.operator.as_str(), e.values.is_empty()) {
-                    ("In", false) => listed,
-                    ("NotIn", false) => !listed,
-                    ("Exists", true) => value.is_some(),
-                    ("DoesNotExist", true) => value.is_none(),
-                    _ => false,
-                }
-            })
-    }
-}
-
-#[derive(Default)]
-struct QosStrategy {
-    policies: Policies,
-    lsr_class: ClassLayer,
-    ls_class: ClassLayer,
-    be_class: ClassLayer,
-    system_class: ClassLayer,
-}
-
-go_object!(QosStrategy {
-    policies = "policies",
-    lsr_class = "lsrClass",
-    ls_class = "lsClass",
-    be_class = "beClass",
-    system_class = "systemClass",
-});
-
-#[derive(Default)]
-struct Policies {
-    cpu_policy: Option<String>,
-}
-
-go_object!(Policies {
-    cpu_policy = "cpuPolicy",
-});
-
-#[derive(Default)]
-struct ClassLayer {
-    cpu_qos: crate::annotations::CpuQos,
-}
-
-go_object!(ClassLayer {
-    cpu_qos = "cpuQOS",
-});
-
-#[derive(Default)]
-struct BurstLayer {
-    policy: Option<BurstPolicy>,
-    cpu_burst_percent: Option<i64>,
-    cfs_quota_burst_percent: Option<i64>,
-    cfs_quota_burst_period_seconds: Option<i64>,
-    share_pool_threshold_percent: Option<i64>,
-}
-
-go_object!(BurstLayer {
-    policy = "policy" via PolicyText,
-    cpu_burst_percent = "cpuBurstPercent",
-    cfs_quota_burst_percent = "cfsQuotaBurstPercent",
-    cfs_quota_burst_period_seconds = "cfsQuotaBurstPeriodSeconds",
-    share_pool_threshold_percent = "sharePoolThresholdPercent",
-});
-
-impl BurstLayer {
-    fn config(&self) -> CpuBurst {
-        CpuBurst {
-            policy: self.policy,
-            cpu_burst_percent: self.cpu_burst_percent,
-            cfs_quota_burst_percent: self.cfs_quota_burst_percent,
-            cfs_quota_burst_period_seconds: self.cfs_quota_burst_period_seconds,
-            burst_us: None,
-        }
-    }
-}
-
-#[derive(Default)]
-struct ThresholdLayer {
-    enable: Option<bool>,
-    cpu_suppress_threshold_percent: Option<i64>,
-    cpu_suppress_policy: Option<String>,
-    memory_evict_threshold_percent: Option<i64>,
-    cpu_evict_policy: Option<String>,
-}
-
-go_object!(ThresholdLayer {
-    enable = "enable",
-    cpu_suppress_threshold_percent = "cpuSuppressThresholdPercent",
-    cpu_suppress_policy = "cpuSuppressPolicy",
-    memory_evict_threshold_percent = "memoryEvictThresholdPercent",
-    cpu_evict_policy = "cpuEvictPolicy",
-});
 
 #[cfg(test)]
 mod tests;
