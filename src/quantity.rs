@@ -89,10 +89,7 @@ impl FromStr for Quantity {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         if text.len() > MAX_LEN {
-            return Err(Error::invalid(
-                "quantity",
-                format!("{} bytes are more than {MAX_LEN}", text.len()),
-            ));
+            return Err(Error::invalid("quantity", format!("{} bytes are more than {MAX_LEN}", text.len())));
         }
         parse(text).ok_or_else(|| {
             Error::invalid(format!("quantity {text:?}"), "not a Kubernetes quantity")
@@ -106,11 +103,7 @@ fn parse(text: &str) -> Option<Quantity> {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let end_of_digits = |s: &str| {
-        s.bytes()
-            .position(|b| !b.is_ascii_digit())
-            .unwrap_or(s.len())
-    };
+    let end_of_digits = |s: &str| s.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(s.len());
     let (whole, rest) = rest.split_at_checked(end_of_digits(rest))?;
     let (fraction, suffix) = match rest.strip_prefix('.') {
         Some(rest) => rest.split_at_checked(end_of_digits(rest))?,
@@ -133,10 +126,7 @@ fn parse(text: &str) -> Option<Quantity> {
     if format == Format::Binary && nano < NANO {
         format = Format::Decimal;
     }
-    Some(Quantity {
-        nano: if negative { -nano } else { nano },
-        format,
-    })
+    Some(Quantity { nano: if negative { -nano } else { nano }, format })
 }
 
 /// Decimal exponent, power of two, format.
@@ -176,10 +166,7 @@ struct Digits {
 
 impl Default for Digits {
     fn default() -> Self {
-        Self {
-            digits: [0; MAX_DIGITS],
-            len: 0,
-        }
+        Self { digits: [0; MAX_DIGITS], len: 0 }
     }
 }
 
@@ -209,13 +196,10 @@ impl Digits {
         if digits.iter().all(|d| *d == 0) {
             return 0;
         }
-        let cut = usize::try_from(scale.saturating_neg())
-            .unwrap_or(0)
-            .min(digits.len());
+        let cut = usize::try_from(scale.saturating_neg()).unwrap_or(0).min(digits.len());
         let (cut, kept) = digits.split_at(cut);
-        let mut number = kept.iter().rev().fold(0i128, |n, d| {
-            n.saturating_mul(10).saturating_add(i128::from(*d))
-        });
+        let mut number =
+            kept.iter().rev().fold(0i128, |n, d| n.saturating_mul(10).saturating_add(i128::from(*d)));
         if cut.iter().any(|d| *d != 0) {
             number = number.saturating_add(1);
         }
@@ -231,9 +215,7 @@ impl Digits {
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
-        const EXPONENT: [&str; 10] = [
-            "e-9", "e-6", "e-3", "", "e3", "e6", "e9", "e12", "e15", "e18",
-        ];
+        const EXPONENT: [&str; 10] = ["e-9", "e-6", "e-3", "", "e3", "e6", "e9", "e12", "e15", "e18"];
         const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
         if self.nano == 0 {
             return f.pad("0");
@@ -243,11 +225,7 @@ impl fmt::Display for Quantity {
             let (number, step) = reduce(self.nano / NANO, 1024, BINARY.len() - 1);
             return f.pad(&format!("{number}{}", BINARY.get(step).unwrap_or(&"")));
         }
-        let suffixes = if self.format == Format::Exponent {
-            EXPONENT
-        } else {
-            DECIMAL
-        };
+        let suffixes = if self.format == Format::Exponent { EXPONENT } else { DECIMAL };
         let (number, step) = reduce(self.nano, 1000, suffixes.len() - 1);
         f.pad(&format!("{number}{}", suffixes.get(step).unwrap_or(&"")))
     }
@@ -333,11 +311,7 @@ mod tests {
             ("1e-2000000000", 1, 1),
             ("0e2000000000", 0, 0),
         ] {
-            assert_eq!(
-                (q(text).value(), q(text).milli_value()),
-                (value, milli),
-                "{text}"
-            );
+            assert_eq!((q(text).value(), q(text).milli_value()), (value, milli), "{text}");
         }
     }
 
@@ -367,8 +341,8 @@ mod tests {
     fn refuses_what_is_no_quantity() {
         let long = "1".repeat(65);
         for bad in [
-            "", "-", "+", ".", "k", "1 k", " 1", "1K", "1ki", "1e", "1e1.5", "1mm", "--1", "0x10",
-            "1\0", "é", &long,
+            "", "-", "+", ".", "k", "1 k", " 1", "1K", "1ki", "1e", "1e1.5", "1mm", "--1", "0x10", "1\0",
+            "é", &long,
         ] {
             assert!(bad.parse::<Quantity>().is_err(), "{bad:?}");
         }
@@ -376,19 +350,10 @@ mod tests {
 
     #[test]
     fn reads_json_strings_and_numbers() {
-        for (json, value) in [
-            ("\"2k\"", 2000),
-            ("1000", 1000),
-            ("1e3", 1000),
-            ("0.5", 1),
-            ("\" 7 \"", 7),
-            ("-3", -3),
-        ] {
-            assert_eq!(
-                serde_json::from_str::<Quantity>(json).unwrap().value(),
-                value,
-                "{json}"
-            );
+        for (json, value) in
+            [("\"2k\"", 2000), ("1000", 1000), ("1e3", 1000), ("0.5", 1), ("\" 7 \"", 7), ("-3", -3)]
+        {
+            assert_eq!(serde_json::from_str::<Quantity>(json).unwrap().value(), value, "{json}");
         }
         for bad in ["true", "[]", "{}", "\"x\"", "\"\""] {
             assert!(serde_json::from_str::<Quantity>(bad).is_err(), "{bad}");

@@ -25,15 +25,8 @@ fn near_miss() -> impl Strategy<Value = String> {
 }
 
 fn digits() -> impl Strategy<Value = (bool, u64, String, &'static str)> {
-    let suffixes = [
-        "n", "u", "m", "", "k", "M", "G", "Ki", "Mi", "Gi", "e3", "E-2",
-    ];
-    (
-        any::<bool>(),
-        0..1_000_000_000_000u64,
-        "[0-9]{0,9}",
-        prop::sample::select(suffixes.to_vec()),
-    )
+    let suffixes = ["n", "u", "m", "", "k", "M", "G", "Ki", "Mi", "Gi", "e3", "E-2"];
+    (any::<bool>(), 0..1_000_000_000_000u64, "[0-9]{0,9}", prop::sample::select(suffixes.to_vec()))
 }
 
 proptest! {

@@ -36,9 +36,7 @@ fn run(row: &Row<'_>) -> Outcome {
         "batchresource" | "cpunormalization" | "cpuburst" | "cgroup" | "cgroup2" => {
             resources::run(room, function, row)
         }
-        "cgroupPath" | "hostapp" | "validator" | "resourceexecutor" => {
-            paths::run(room, function, row)
-        }
+        "cgroupPath" | "hostapp" | "validator" | "resourceexecutor" => paths::run(room, function, row),
         "ext" | "sloconfig" => ext::run(room, function, row),
         _ => Outcome::NotBuilt,
     }
@@ -54,16 +52,11 @@ struct Tally {
 
 #[test]
 fn koordinators_tables_hold() {
-    let default = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/vectors/koordinator.json"
-    );
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/koordinator.json");
     let file = std::env::var("PLIMSOLL_VECTORS").unwrap_or_else(|_| default.to_owned());
     let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("read {file}: {e}"));
     let rows: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("parse {file}: {e}"));
-    let rows = rows
-        .as_array()
-        .unwrap_or_else(|| panic!("{file} is not a list of rows"));
+    let rows = rows.as_array().unwrap_or_else(|| panic!("{file} is not a list of rows"));
 
     let mut areas: BTreeMap<&str, Tally> = BTreeMap::new();
     let mut notes = Vec::new();
@@ -87,10 +80,7 @@ fn koordinators_tables_hold() {
             }
             Outcome::UnknownShape(why) => {
                 tally.failed += 1;
-                notes.push(format!(
-                    "FAILED   {} {}: {why}; input {}",
-                    row.id, row.area, row.input
-                ));
+                notes.push(format!("FAILED   {} {}: {why}; input {}", row.id, row.area, row.input));
             }
             Outcome::Differs(reason) => {
                 tally.differ += 1;
@@ -100,10 +90,7 @@ fn koordinators_tables_hold() {
         }
     }
 
-    println!(
-        "{:<46} {:>6} {:>6} {:>7} {:>9}",
-        "area", "passed", "failed", "differs", "not built"
-    );
+    println!("{:<46} {:>6} {:>6} {:>7} {:>9}", "area", "passed", "failed", "differs", "not built");
     let mut total = Tally::default();
     for (area, tally) in &areas {
         println!(

@@ -35,14 +35,8 @@ pub enum Source {
 
 impl Source {
     /// Every source, the one that wins first.
-    pub const ALL: [Self; 6] = [
-        Self::Koordinator,
-        Self::Volcano,
-        Self::Rubik,
-        Self::Katalyst,
-        Self::Crane,
-        Self::CrioLabels,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Koordinator, Self::Volcano, Self::Rubik, Self::Katalyst, Self::Crane, Self::CrioLabels];
 
     /// The annotation's key.
     pub fn key(self) -> &'static str {
@@ -152,14 +146,8 @@ impl<'a> Values<'a> {
     /// The claim of the first source that makes one. An unknown class is an error and hides the sources after it:
     /// what was meant is not known, and to guess is worse than to say so.
     pub(super) fn claim(&self) -> Option<Result<Claim>> {
-        Source::ALL
-            .into_iter()
-            .zip(self.0)
-            .find_map(|(source, value)| {
-                source
-                    .class(value?)
-                    .map(|class| class.map(|class| Claim { class, source }))
-                    .transpose()
-            })
+        Source::ALL.into_iter().zip(self.0).find_map(|(source, value)| {
+            source.class(value?).map(|class| class.map(|class| Claim { class, source })).transpose()
+        })
     }
 }

@@ -35,12 +35,7 @@ pub enum BurstPolicy {
 
 impl BurstPolicy {
     /// Every policy.
-    pub const ALL: [Self; 4] = [
-        Self::None,
-        Self::Auto,
-        Self::CpuBurstOnly,
-        Self::CfsQuotaBurstOnly,
-    ];
+    pub const ALL: [Self; 4] = [Self::None, Self::Auto, Self::CpuBurstOnly, Self::CfsQuotaBurstOnly];
 
     /// The name as Koordinator writes it.
     pub fn name(self) -> &'static str {
@@ -73,18 +68,12 @@ impl FromStr for BurstPolicy {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|p| p.name() == text)
-            .ok_or_else(|| {
-                Error::invalid(
-                    format!(
-                        "burst policy {:?}",
-                        text.chars().take(40).collect::<String>()
-                    ),
-                    "not one of none, auto, cpuBurstOnly, cfsQuotaBurstOnly",
-                )
-            })
+        Self::ALL.into_iter().find(|p| p.name() == text).ok_or_else(|| {
+            Error::invalid(
+                format!("burst policy {:?}", text.chars().take(40).collect::<String>()),
+                "not one of none, auto, cpuBurstOnly, cfsQuotaBurstOnly",
+            )
+        })
     }
 }
 
@@ -119,9 +108,7 @@ impl<'de> Deserialize<'de> for PolicyText {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        text.parse()
-            .map(|p| Self(Some(p)))
-            .map_err(serde::de::Error::custom)
+        text.parse().map(|p| Self(Some(p))).map_err(serde::de::Error::custom)
     }
 }
 
@@ -153,16 +140,8 @@ impl CpuBurst {
     pub(crate) fn check(&self) -> std::result::Result<(), String> {
         let max = i64::from(i32::MAX);
         in_range("cpuBurstPercent", self.cpu_burst_percent, 1..=10_000)?;
-        in_range(
-            "cfsQuotaBurstPercent",
-            self.cfs_quota_burst_percent,
-            100..=max,
-        )?;
-        in_range(
-            "cfsQuotaBurstPeriodSeconds",
-            self.cfs_quota_burst_period_seconds,
-            -1..=max,
-        )?;
+        in_range("cfsQuotaBurstPercent", self.cfs_quota_burst_percent, 100..=max)?;
+        in_range("cfsQuotaBurstPeriodSeconds", self.cfs_quota_burst_period_seconds, -1..=max)?;
         in_range("burstUs", self.burst_us, 0..=MAX_BURST_US)
     }
 
@@ -172,9 +151,7 @@ impl CpuBurst {
         Self {
             policy: self.policy.or(node.policy),
             cpu_burst_percent: self.cpu_burst_percent.or(node.cpu_burst_percent),
-            cfs_quota_burst_percent: self
-                .cfs_quota_burst_percent
-                .or(node.cfs_quota_burst_percent),
+            cfs_quota_burst_percent: self.cfs_quota_burst_percent.or(node.cfs_quota_burst_percent),
             cfs_quota_burst_period_seconds: self
                 .cfs_quota_burst_period_seconds
                 .or(node.cfs_quota_burst_period_seconds),
@@ -184,10 +161,7 @@ impl CpuBurst {
 
     /// What the Volcano and rubik keys ask for: rubik needs only the time, Volcano the switch, which wins.
     pub(crate) fn from_volcano(enable: Option<&str>, time: Option<&str>) -> Result<Option<Self>> {
-        let enable = match enable
-            .map(|value| bounded(VOLCANO_ENABLE, value))
-            .transpose()?
-        {
+        let enable = match enable.map(|value| bounded(VOLCANO_ENABLE, value)).transpose()? {
             None => None,
             Some("true") => Some(true),
             Some("false") => Some(false),
@@ -211,10 +185,6 @@ impl CpuBurst {
             (Some(false), _) => BurstPolicy::None,
             _ => BurstPolicy::CpuBurstOnly,
         };
-        Ok(Some(Self {
-            policy: Some(policy),
-            burst_us: time,
-            ..Self::default()
-        }))
+        Ok(Some(Self { policy: Some(policy), burst_us: time, ..Self::default() }))
     }
 }

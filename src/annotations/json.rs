@@ -28,10 +28,7 @@ pub(crate) fn invalid(key: &str, why: impl fmt::Display) -> Error {
 /// The value, if its size is bounded and it holds no NUL byte.
 pub(crate) fn bounded<'a>(key: &str, value: &'a str) -> Result<&'a str> {
     if value.len() > MAX_VALUE {
-        return Err(invalid(
-            key,
-            format_args!("{} bytes are more than {MAX_VALUE}", value.len()),
-        ));
+        return Err(invalid(key, format_args!("{} bytes are more than {MAX_VALUE}", value.len())));
     }
     if value.bytes().any(|b| b == 0) {
         return Err(invalid(key, "holds a NUL byte"));
@@ -53,11 +50,9 @@ pub(crate) fn in_range(
     range: std::ops::RangeInclusive<i64>,
 ) -> std::result::Result<(), String> {
     match number {
-        Some(n) if !range.contains(&n) => Err(format!(
-            "{field} {n} is not in {}..={}",
-            range.start(),
-            range.end()
-        )),
+        Some(n) if !range.contains(&n) => {
+            Err(format!("{field} {n} is not in {}..={}", range.start(), range.end()))
+        }
         _ => Ok(()),
     }
 }
@@ -81,11 +76,7 @@ impl Visitor<'_> for OneOf {
     }
 
     fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self
-            .0
-            .iter()
-            .copied()
-            .find(|name| name.eq_ignore_ascii_case(key)))
+        Ok(self.0.iter().copied().find(|name| name.eq_ignore_ascii_case(key)))
     }
 }
 
@@ -134,12 +125,7 @@ pub(crate) struct Elements<T>(Vec<T>);
 impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Elements<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let elements = Vec::<Option<T>>::deserialize(deserializer)?;
-        Ok(Self(
-            elements
-                .into_iter()
-                .map(Option::unwrap_or_default)
-                .collect(),
-        ))
+        Ok(Self(elements.into_iter().map(Option::unwrap_or_default).collect()))
     }
 }
 
@@ -161,12 +147,7 @@ impl<T> Default for Entries<T> {
 impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Entries<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let entries = std::collections::BTreeMap::<String, Option<T>>::deserialize(deserializer)?;
-        Ok(Self(
-            entries
-                .into_iter()
-                .map(|(k, v)| (k, v.unwrap_or_default()))
-                .collect(),
-        ))
+        Ok(Self(entries.into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect()))
     }
 }
 

@@ -46,8 +46,7 @@ impl Request {
                 resources::RESOURCE_STATUS => status = Some(value),
                 resources::EXTENDED_RESOURCES => extended = Some(value),
                 _ => {
-                    if let Some(source) = Source::ALL.into_iter().find(|source| source.key() == key)
-                    {
+                    if let Some(source) = Source::ALL.into_iter().find(|source| source.key() == key) {
                         class.set(source, value);
                     }
                 }

@@ -27,9 +27,7 @@ pub const CPU_MANAGER_POLICY: &str = "kubelet.koordinator.sh/cpu-manager-policy"
 pub const RATIO_EPSILON: f64 = 0.01;
 
 /// The CPU normalization ratio; `None` without the annotation, an error where it is no number above zero.
-pub fn cpu_normalization_ratio<'a>(
-    annotation: impl Fn(&str) -> Option<&'a str>,
-) -> Result<Option<f64>> {
+pub fn cpu_normalization_ratio<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Result<Option<f64>> {
     let key = CPU_NORMALIZATION_RATIO;
     let Some(text) = annotation(key) else {
         return Ok(None);
@@ -110,9 +108,7 @@ impl NodeReservation {
 
     /// The CPUs reserved by number.
     pub fn cpus(&self) -> Result<CpuSet> {
-        self.reserved_cpus
-            .parse()
-            .map_err(|e| invalid(RESERVATION, e))
+        self.reserved_cpus.parse().map_err(|e| invalid(RESERVATION, e))
     }
 
     /// How many CPUs are reserved without saying which: the amount of `cpu` rounded up, never below zero, and zero where
@@ -121,9 +117,7 @@ impl NodeReservation {
         if !self.reserved_cpus.is_empty() {
             return 0;
         }
-        self.resources
-            .get("cpu")
-            .map_or(0, |cpu| cpu.value().max(0))
+        self.resources.get("cpu").map_or(0, |cpu| cpu.value().max(0))
     }
 }
 
@@ -184,13 +178,9 @@ mod tests {
 
     #[test]
     fn ratios_are_written_with_halves_to_even() {
-        for (ratio, text) in [
-            (1.125, "1.12"),
-            (1.375, "1.38"),
-            (1.15, "1.15"),
-            (2.346, "2.35"),
-            (1.2, "1.20"),
-        ] {
+        for (ratio, text) in
+            [(1.125, "1.12"), (1.375, "1.38"), (1.15, "1.15"), (2.346, "2.35"), (1.2, "1.20")]
+        {
             assert_eq!(format_ratio(ratio), text);
         }
     }
@@ -207,16 +197,8 @@ mod tests {
 
     #[test]
     fn system_cpus_are_exclusive_unless_said_otherwise() {
-        assert!(
-            SystemQosResource::parse("{\"cpuset\":\"0-1\"}")
-                .unwrap()
-                .is_exclusive()
-        );
-        assert!(
-            !SystemQosResource::parse("{\"cpusetExclusive\":false}")
-                .unwrap()
-                .is_exclusive()
-        );
+        assert!(SystemQosResource::parse("{\"cpuset\":\"0-1\"}").unwrap().is_exclusive());
+        assert!(!SystemQosResource::parse("{\"cpusetExclusive\":false}").unwrap().is_exclusive());
     }
 
     #[test]
@@ -224,11 +206,7 @@ mod tests {
         let reservation = NodeReservation::parse("{\"resources\":{\"cpu\":\"2.5\"}}").unwrap();
         assert_eq!(reservation.cpu_count(), 3);
         let reservation =
-            NodeReservation::parse("{\"resources\":{\"cpu\":10},\"ReservedCPUs\":\"0-1\"}")
-                .unwrap();
-        assert_eq!(
-            (reservation.cpu_count(), reservation.cpus().unwrap().len()),
-            (0, 2)
-        );
+            NodeReservation::parse("{\"resources\":{\"cpu\":10},\"ReservedCPUs\":\"0-1\"}").unwrap();
+        assert_eq!((reservation.cpu_count(), reservation.cpus().unwrap().len()), (0, 2));
     }
 }

@@ -27,10 +27,7 @@ pub type Resources = BTreeMap<String, Quantity>;
 #[serde(rename_all = "camelCase")]
 pub struct ResourceStatus {
     /// CPUs of the pod's own; empty for pods of the shared pool.
-    #[serde(
-        skip_serializing_if = "CpuSet::is_empty",
-        serialize_with = "write_cpus"
-    )]
+    #[serde(skip_serializing_if = "CpuSet::is_empty", serialize_with = "write_cpus")]
     pub cpuset: CpuSet,
     /// The NUMA nodes the pod is bound to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -67,10 +64,7 @@ impl ResourceStatus {
     pub fn is_numa_aware(&self) -> bool {
         self.numa_node_resources.iter().any(|node| {
             node.resources.get("cpu").is_some_and(|cpu| !cpu.is_zero())
-                || node
-                    .resources
-                    .get(BATCH_CPU)
-                    .is_some_and(|cpu| cpu.value() > 0)
+                || node.resources.get(BATCH_CPU).is_some_and(|cpu| cpu.value() > 0)
         })
     }
 }

@@ -71,10 +71,7 @@ impl<'a> PodGroup<'a> {
                 (parent, KubeQos::Guaranteed)
             } else {
                 let (root_stem, qos) = parent_stem.rsplit_once('-')?;
-                (
-                    grandparent,
-                    qos_of_name(qos).filter(|_| is_root_stem(root_stem))?,
-                )
+                (grandparent, qos_of_name(qos).filter(|_| is_root_stem(root_stem))?)
             };
             return (!uid.is_empty()).then(|| found(Driver::Systemd, place, dashes(uid)));
         }
@@ -83,21 +80,14 @@ impl<'a> PodGroup<'a> {
             (parent, KubeQos::Guaranteed)
         } else {
             let (_, root_name) = split(grandparent).unwrap_or(("", grandparent));
-            (
-                grandparent,
-                qos_of_name(parent_name).filter(|_| root_name == "kubepods")?,
-            )
+            (grandparent, qos_of_name(parent_name).filter(|_| root_name == "kubepods")?)
         };
         Some(found(Driver::Cgroupfs, place, Cow::Borrowed(uid)))
     }
 
     /// The container's ID out of the group right below the pod's.
     pub fn container_id(&self) -> Option<&'a str> {
-        let name = self
-            .below
-            .split('/')
-            .next()
-            .filter(|name| !name.is_empty())?;
+        let name = self.below.split('/').next().filter(|name| !name.is_empty())?;
         container_id_of_name(self.driver, name)
     }
 }
@@ -121,11 +111,7 @@ fn qos_of_name(name: &str) -> Option<KubeQos> {
 }
 
 fn dashes(uid: &str) -> Cow<'_, str> {
-    if uid.contains('_') {
-        Cow::Owned(uid.replace('_', "-"))
-    } else {
-        Cow::Borrowed(uid)
-    }
+    if uid.contains('_') { Cow::Owned(uid.replace('_', "-")) } else { Cow::Borrowed(uid) }
 }
 
 /// The Kubernetes QoS as Koordinator sees it in any path: by the words in it. [`PodGroup::find`] is more exact.
@@ -145,9 +131,7 @@ pub fn pod_uid_of_name(driver: Driver, name: &str) -> Option<Cow<'_, str>> {
         Driver::Cgroupfs => name.strip_prefix("pod")?,
         Driver::Systemd => {
             let (parent, uid) = name.strip_suffix(".slice")?.split_once("-pod")?;
-            let root = parent
-                .rsplit_once('-')
-                .filter(|(_, qos)| qos_of_name(qos).is_some());
+            let root = parent.rsplit_once('-').filter(|(_, qos)| qos_of_name(qos).is_some());
             if !is_root_stem(root.map_or(parent, |(root, _)| root)) {
                 return None;
             }
@@ -177,9 +161,7 @@ pub fn container_id_of_name(driver: Driver, name: &str) -> Option<&str> {
                 // CRI-O also makes groups of this name that are no scopes.
                 None => name.strip_prefix("crio-").map(|_| name)?,
             };
-            SCOPE_PREFIXES
-                .iter()
-                .find_map(|prefix| stem.strip_prefix(prefix))?
+            SCOPE_PREFIXES.iter().find_map(|prefix| stem.strip_prefix(prefix))?
         }
     };
     (!id.is_empty()).then_some(id)
@@ -251,19 +233,13 @@ impl Engine {
 pub fn parse_container_id(id: &str) -> Result<(Engine, &str)> {
     let bad = |why| {
         let shown: String = id.chars().take(80).collect();
-        Error::invalid(format!("container ID {shown:?}"), why)
-            .hint("write for instance containerd://<id>")
+        Error::invalid(format!("container ID {shown:?}"), why).hint("write for instance containerd://<id>")
     };
     let (scheme, bare) = id.split_once("://").ok_or_else(|| bad("no <runtime>://"))?;
-    let engine = [
-        Engine::Containerd,
-        Engine::Docker,
-        Engine::CriO,
-        Engine::Pouch,
-    ]
-    .into_iter()
-    .find(|engine| engine.name() == scheme)
-    .ok_or_else(|| bad("the runtime is not containerd, docker, cri-o or pouch"))?;
+    let engine = [Engine::Containerd, Engine::Docker, Engine::CriO, Engine::Pouch]
+        .into_iter()
+        .find(|engine| engine.name() == scheme)
+        .ok_or_else(|| bad("the runtime is not containerd, docker, cri-o or pouch"))?;
     element("container ID", bare)?;
     Ok((engine, bare))
 }
@@ -281,16 +257,9 @@ pub fn container_group(driver: Driver, pod_group: &str, id: &str) -> Result<Stri
 
 /// Refuses what would not be one element of a path.
 fn element(what: &str, text: &str) -> Result<()> {
-    if text.is_empty()
-        || text.len() > 200
-        || matches!(text, "." | "..")
-        || text.contains(['/', '\0'])
-    {
+    if text.is_empty() || text.len() > 200 || matches!(text, "." | "..") || text.contains(['/', '\0']) {
         let shown: String = text.chars().take(80).collect();
-        return Err(Error::invalid(
-            format!("{what} {shown:?}"),
-            "not one element of a path",
-        ));
+        return Err(Error::invalid(format!("{what} {shown:?}"), "not one element of a path"));
     }
     Ok(())
 }

@@ -1,3 +1,9 @@
-//! Who a container is.
+//! Who a container is: the state the runtime hands to a hook, its bundle, and the groups its process is in.
 
+pub mod bundle;
 pub mod kube;
+pub mod place;
+pub mod state;
+
+pub use place::Place;
+pub use state::State;

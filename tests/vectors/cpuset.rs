@@ -1,8 +1,7 @@
 //! `cpuset.*`
 
 use plimsoll::annotations::node::{
-    BE_CPU_SHARED_POOLS, CPU_MANAGER_POLICY, CPU_SHARED_POOLS, CpuManagerPolicy, CpuSharedPool,
-    parse_pools,
+    BE_CPU_SHARED_POOLS, CPU_MANAGER_POLICY, CPU_SHARED_POOLS, CpuManagerPolicy, CpuSharedPool, parse_pools,
 };
 use plimsoll::container::kube::qos_of_path;
 use plimsoll::cpuset::CpuSet;
@@ -17,8 +16,7 @@ const QUOTA: &str = "cpu.cfs_quota_us";
 /// Whether the area's strings are CPUs that something is pinned to.
 pub(crate) fn is_pinning(area: &str) -> bool {
     let text = ["String", "GenerateCPUSetStr"];
-    area.strip_prefix("cpuset.")
-        .is_some_and(|function| !text.contains(&function))
+    area.strip_prefix("cpuset.").is_some_and(|function| !text.contains(&function))
 }
 
 pub(crate) fn run(function: &str, row: &Row<'_>) -> Outcome {
@@ -27,21 +25,19 @@ pub(crate) fn run(function: &str, row: &Row<'_>) -> Outcome {
     }
     match function {
         "getContainerCPUSet" => container(row, Some(row.input)),
-        "SetContainerCPUSet" => {
-            container(row, Some(row.get("rule")).filter(|rule| !rule.is_null()))
-        }
+        "SetContainerCPUSet" => container(row, Some(row.get("rule")).filter(|rule| !rule.is_null())),
         "SetContainerCPUSetAndUnsetCFS" | "UnsetPodCPUQuota" | "UnsetContainerCPUQuota" => {
             if row.flag("disableUnsetCPUQuota") {
                 return json!({ QUOTA: null, "err": false }).into();
             }
             match row.status() {
-                Ok(status) => json!({ QUOTA: unsets_quota(&status, false).then_some(UNLIMITED), "err": false }).into(),
+                Ok(status) => {
+                    json!({ QUOTA: unsets_quota(&status, false).then_some(UNLIMITED), "err": false }).into()
+                }
                 Err(_) => json!({ QUOTA: null, "err": true }).into(),
             }
         }
-        "getHostAppCpuset" | "SetHostAppCPUSet" | "ruleUpdateCbForHostApp" => {
-            host_app(function, row)
-        }
+        "getHostAppCpuset" | "SetHostAppCPUSet" | "ruleUpdateCbForHostApp" => host_app(function, row),
         "parseRule" => parse_rule(row),
         "ruleUpdateCb" => update(row),
         "MergeCPUSet" => json!(numbers(&cpus(row.get("old")).union(&cpus(row.get("new"))))).into(),
@@ -56,10 +52,7 @@ pub(crate) fn run(function: &str, row: &Row<'_>) -> Outcome {
 
 fn cpus(list: &Value) -> CpuSet {
     let numbers = list.as_array().into_iter().flatten();
-    numbers
-        .filter_map(Value::as_u64)
-        .filter_map(|cpu| usize::try_from(cpu).ok())
-        .collect()
+    numbers.filter_map(Value::as_u64).filter_map(|cpu| usize::try_from(cpu).ok()).collect()
 }
 
 fn numbers(cpus: &CpuSet) -> Vec<usize> {
@@ -101,11 +94,7 @@ fn container(row: &Row<'_>, rule: Option<&Value>) -> Outcome {
         Ok(rule) => rule,
         Err(outcome) => return outcome,
     };
-    let pod = Pod {
-        class: row.class(),
-        kube: qos_of_path(row.text("cgroupParent")),
-        status: &status,
-    };
+    let pod = Pod { class: row.class(), kube: qos_of_path(row.text("cgroupParent")), status: &status };
     let got = choose(pod, rule.as_ref(), row.flag("beCPUManagerEnabled"));
     json!({ "cpuset": choice(&got), "err": false }).into()
 }
@@ -129,9 +118,7 @@ fn host_app(function: &str, row: &Row<'_>) -> Outcome {
     match rule.host_app(row.class()) {
         Ok(got) => json!({ "cpuset": choice(&got), "err": false }).into(),
         // The callback logs the error and leaves the file as it was, which is empty in the table.
-        Err(_) if function == "ruleUpdateCbForHostApp" => {
-            json!({ "cpuset": "", "err": false }).into()
-        }
+        Err(_) if function == "ruleUpdateCbForHostApp" => json!({ "cpuset": "", "err": false }).into(),
         Err(_) => json!({ "cpuset": null, "err": true }).into(),
     }
 }
@@ -142,12 +129,7 @@ fn parse_rule(row: &Row<'_>) -> Outcome {
         return NIL;
     }
     let annotations = pairs(annotations);
-    let annotation = |key: &str| {
-        annotations
-            .iter()
-            .find(|(k, _)| k == key)
-            .map(|(_, v)| v.as_str())
-    };
+    let annotation = |key: &str| annotations.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
     let before = match row.get("previousSharePools") {
         Value::Null => None,
         pools => match parse_pools(CPU_SHARED_POOLS, &json_text(pools)) {
@@ -155,24 +137,17 @@ fn parse_rule(row: &Row<'_>) -> Outcome {
             Err(e) => return Outcome::UnknownShape(e.to_string()),
         },
     };
-    let pools_json =
-        |pools: Option<&[CpuSharedPool]>| pools.map_or(Value::Null, |pools| json!(pools));
+    let pools_json = |pools: Option<&[CpuSharedPool]>| pools.map_or(Value::Null, |pools| json!(pools));
     let (after, failed) = match CpusetRule::from_annotations(annotation) {
         Ok(rule) => (Some(rule), false),
         Err(_) => (None, true),
     };
-    let rule_before = before.as_ref().map(|pools| CpusetRule {
-        shared: pools.clone(),
-        ..CpusetRule::default()
-    });
+    let rule_before =
+        before.as_ref().map(|pools| CpusetRule { shared: pools.clone(), ..CpusetRule::default() });
     let updated = after.is_some() && after != rule_before;
     let rule = after.or(rule_before);
-    let manager =
-        annotation(CPU_MANAGER_POLICY).and_then(|value| CpuManagerPolicy::parse(value).ok());
-    let system = rule
-        .as_ref()
-        .map(|rule| rule.system.to_string())
-        .filter(|cpus| !cpus.is_empty());
+    let manager = annotation(CPU_MANAGER_POLICY).and_then(|value| CpuManagerPolicy::parse(value).ok());
+    let system = rule.as_ref().map(|rule| rule.system.to_string()).filter(|cpus| !cpus.is_empty());
     json!({
         "updated": updated,
         "err": failed,
@@ -189,20 +164,11 @@ fn update(row: &Row<'_>) -> Outcome {
         return Outcome::UnknownShape("no rule or status".to_owned());
     };
     let pod = Pod {
-        class: row
-            .text("pod")
-            .split([',', ' '])
-            .next()
-            .and_then(|word| word.parse().ok()),
+        class: row.text("pod").split([',', ' ']).next().and_then(|word| word.parse().ok()),
         kube: qos_of_path(row.text("cgroupParent")),
         status: &status,
     };
     let got = choice(&choose(pod, Some(&rule), false));
-    let keys = row
-        .expected
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, _)| (key.clone(), got.clone()));
+    let keys = row.expected.as_object().into_iter().flatten().map(|(key, _)| (key.clone(), got.clone()));
     Value::Object(keys.collect()).into()
 }

@@ -21,8 +21,7 @@ pub(crate) fn run(room: &str, function: &str, row: &Row<'_>) -> Outcome {
         }
         ("ext", "GetPodQoSClassWithDefault") => json!(class(row).name()).into(),
         ("ext", "GetPodPriorityClassRaw") => {
-            json!(PriorityClass::of_pod(label(row), priority(row)).map_or("", PriorityClass::name))
-                .into()
+            json!(PriorityClass::of_pod(label(row), priority(row)).map_or("", PriorityClass::name)).into()
         }
         ("ext", "GetPodPriorityClassWithDefault") => {
             json!(PriorityClass::with_default(label(row), priority(row), class(row)).name()).into()
@@ -30,12 +29,7 @@ pub(crate) fn run(room: &str, function: &str, row: &Row<'_>) -> Outcome {
         ("ext", "GetPodPriorityValueWithDefault") => match row.input {
             // No pod at all has no priority.
             Value::Null => json!(0).into(),
-            _ => json!(PriorityClass::number_with_default(
-                label(row),
-                priority(row),
-                class(row)
-            ))
-            .into(),
+            _ => json!(PriorityClass::number_with_default(label(row), priority(row), class(row))).into(),
         },
         ("ext", "GetCPUNormalizationRatio") => {
             let value = annotation(row, CPU_NORMALIZATION_RATIO);
@@ -47,8 +41,7 @@ pub(crate) fn run(room: &str, function: &str, row: &Row<'_>) -> Outcome {
         ("ext", "SetCPUNormalizationRatio") => match row.get("ratio").as_f64() {
             Some(ratio) => {
                 let text = format_ratio(ratio);
-                json!({ "changed": row.get("old").as_str() != Some(&text), "annotation": text })
-                    .into()
+                json!({ "changed": row.get("old").as_str() != Some(&text), "annotation": text }).into()
             }
             None => Outcome::UnknownShape("no ratio".to_owned()),
         },
@@ -74,14 +67,8 @@ pub(crate) fn run(room: &str, function: &str, row: &Row<'_>) -> Outcome {
         },
         ("ext", "GetReservedCPUs") => {
             // Koordinator logs an annotation it cannot read, and reserves nothing.
-            let value = row
-                .input
-                .get(RESERVATION)
-                .filter(|value| !value.is_null())
-                .map(json_text);
-            let got = value
-                .and_then(|value| NodeReservation::parse(&value).ok())
-                .unwrap_or_default();
+            let value = row.input.get(RESERVATION).filter(|value| !value.is_null()).map(json_text);
+            let got = value.and_then(|value| NodeReservation::parse(&value).ok()).unwrap_or_default();
             json!({ "reservedCPUs": got.reserved_cpus, "numReservedCPUs": got.cpu_count() }).into()
         }
         // Eviction, devices, caches and the network belong to the agent.
@@ -94,9 +81,7 @@ fn label<'a>(row: &Row<'a>) -> Option<&'a str> {
 }
 
 fn priority(row: &Row<'_>) -> Option<i32> {
-    row.get("priority")
-        .as_i64()
-        .and_then(|n| i32::try_from(n).ok())
+    row.get("priority").as_i64().and_then(|n| i32::try_from(n).ok())
 }
 
 /// The class with Koordinator's default; a pod without requests and limits is BestEffort.
@@ -106,10 +91,7 @@ fn class(row: &Row<'_>) -> plimsoll::qos::QosClass {
 }
 
 fn annotation(row: &Row<'_>, key: &str) -> Option<String> {
-    row.get("annotations")
-        .get(key)
-        .filter(|value| !value.is_null())
-        .map(json_text)
+    row.get("annotations").get(key).filter(|value| !value.is_null()).map(json_text)
 }
 
 fn extended(row: &Row<'_>) -> Outcome {
@@ -122,11 +104,7 @@ fn extended(row: &Row<'_>) -> Outcome {
         return json!({ "containers": null, "err": true }).into();
     };
     // Amounts are compared, not how they are written.
-    let expected = row
-        .expected
-        .get("containers")
-        .cloned()
-        .unwrap_or(Value::Null);
+    let expected = row.expected.get("containers").cloned().unwrap_or(Value::Null);
     let wanted = ExtendedResourceSpec::parse(&json!({ "containers": &expected }).to_string());
     if wanted.is_ok_and(|wanted| wanted == got) {
         return json!({ "containers": expected, "err": false }).into();
@@ -138,10 +116,7 @@ fn system(row: &Row<'_>) -> Outcome {
     if row.get("annotations").is_null() {
         return json!({ "resource": null, "err": false }).into();
     }
-    match annotation(row, SYSTEM_QOS_RESOURCE)
-        .map(|value| SystemQosResource::parse(&value))
-        .transpose()
-    {
+    match annotation(row, SYSTEM_QOS_RESOURCE).map(|value| SystemQosResource::parse(&value)).transpose() {
         Ok(system) => {
             let system = system.unwrap_or_default();
             // Go leaves empty texts out.

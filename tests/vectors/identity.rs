@@ -22,34 +22,19 @@ pub(crate) fn run(function: &str, row: &Row<'_>) -> Outcome {
         "parseRule" => parse_rule(row),
         "getPodBvtValue" => {
             let rule = rule_of(row.input);
-            json!(rule.pod(
-                row.class(),
-                kube_qos(row.text("kubeQOS")).unwrap_or(KubeQos::Guaranteed)
-            ))
-            .into()
+            json!(rule.pod(row.class(), kube_qos(row.text("kubeQOS")).unwrap_or(KubeQos::Guaranteed))).into()
         }
         "SetPodBvtValue" => set(row, |rule| {
-            let own = row
-                .get("podAnnotations")
-                .get("koordinator.sh/cpuQOS")
-                .and_then(Value::as_str);
+            let own = row.get("podAnnotations").get("koordinator.sh/cpuQOS").and_then(Value::as_str);
             let own = own.map(CpuQos::parse).transpose().ok()?;
-            Some(rule.pod_with(
-                row.class(),
-                qos_of_path(row.text("cgroupParent")),
-                own.as_ref(),
-            ))
+            Some(rule.pod_with(row.class(), qos_of_path(row.text("cgroupParent")), own.as_ref()))
         }),
-        "SetKubeQOSBvtValue" => set(row, |rule| {
-            kube_qos(row.text("kubeQOS")).map(|kube| rule.kube_group(kube))
-        }),
+        "SetKubeQOSBvtValue" => {
+            set(row, |rule| kube_qos(row.text("kubeQOS")).map(|kube| rule.kube_group(kube)))
+        }
         "SetHostAppBvtValue" => set(row, |rule| Some(rule.host_app(row.class()))),
         "SystemSupported" => {
-            let switch = if row.flag("sysctl_file") {
-                Switch::Off
-            } else {
-                Switch::Absent
-            };
+            let switch = if row.flag("sysctl_file") { Switch::Off } else { Switch::Absent };
             json!(is_supported(row.flag("kubepods_root_bvt_file"), switch)).into()
         }
         "initSysctl" => init(row),
@@ -64,11 +49,7 @@ pub(crate) fn run(function: &str, row: &Row<'_>) -> Outcome {
 }
 
 fn rule_of(json: &Value) -> IdentityRule {
-    let number = |map: &str, key: &str| {
-        json.get(map)
-            .and_then(|map| map.get(key))
-            .and_then(Value::as_i64)
-    };
+    let number = |map: &str, key: &str| json.get(map).and_then(|map| map.get(key)).and_then(Value::as_i64);
     let kube = |map: &str| KUBE.map(|kube| number(map, &kube.to_string()).unwrap_or(0));
     IdentityRule {
         enabled: json.get("enable").and_then(Value::as_bool).unwrap_or(true),
@@ -80,9 +61,7 @@ fn rule_of(json: &Value) -> IdentityRule {
 
 fn rule_json(rule: &IdentityRule) -> Value {
     let kube = |value: &dyn Fn(KubeQos) -> i64| -> Map<String, Value> {
-        KUBE.into_iter()
-            .map(|kube| (kube.to_string(), value(kube).into()))
-            .collect()
+        KUBE.into_iter().map(|kube| (kube.to_string(), value(kube).into())).collect()
     };
     json!({
         "enable": rule.enabled,
@@ -112,10 +91,7 @@ fn switch(row: &Row<'_>) -> Switch {
         Value::Null => row.get("sched_group_identity_enabled"),
         value => value,
     };
-    switch_of(
-        value,
-        row.flag("hasKernelEnable") || row.flag("hasKernelEnabled"),
-    )
+    switch_of(value, row.flag("hasKernelEnable") || row.flag("hasKernelEnabled"))
 }
 
 fn switch_of(value: &Value, said_to_exist: bool) -> Switch {
@@ -136,9 +112,8 @@ fn supported(row: &Row<'_>) -> bool {
 
 fn set(row: &Row<'_>, value: impl Fn(&IdentityRule) -> Option<i64>) -> Outcome {
     let rule = row.get("rule");
-    let rule = (!rule.is_null())
-        .then(|| rule_of(rule))
-        .filter(|rule| rule.applies(supported(row), switch(row)));
+    let rule =
+        (!rule.is_null()).then(|| rule_of(rule)).filter(|rule| rule.applies(supported(row), switch(row)));
     json!({ BVT: rule.and_then(|rule| value(&rule)) }).into()
 }
 
@@ -179,27 +154,15 @@ fn update(row: &Row<'_>) -> Outcome {
         rule.applies(true, switch(row))
     };
     let before = |kind: &str, name: &str| {
-        row.get("initial")
-            .get(kind)
-            .and_then(|m| m.get(name))
-            .and_then(Value::as_i64)
+        row.get("initial").get(kind).and_then(|m| m.get(name)).and_then(Value::as_i64)
     };
     let after = |kind: &str, name: &str, value: i64| {
-        json!(if writes {
-            value
-        } else {
-            before(kind, name).unwrap_or(0)
-        })
+        json!(if writes { value } else { before(kind, name).unwrap_or(0) })
     };
 
     let dirs: Map<_, _> = KUBE
         .into_iter()
-        .map(|kube| {
-            (
-                kube.to_string(),
-                after("dirs", &kube.to_string(), rule.kube_group(kube)),
-            )
-        })
+        .map(|kube| (kube.to_string(), after("dirs", &kube.to_string(), rule.kube_group(kube))))
         .collect();
     let mut pods = Map::new();
     for pod in row.get("pods").as_array().into_iter().flatten() {
@@ -211,31 +174,17 @@ fn update(row: &Row<'_>) -> Outcome {
         pods.insert(text("name").to_owned(), after("pods", text("name"), value));
     }
     // Groups of pods that nobody lists get the value of the group they are in.
-    for name in row
-        .get("initial")
-        .get("pods")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .map(|(name, _)| name)
+    for name in
+        row.get("initial").get("pods").and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name)
     {
         if !pods.contains_key(name) {
-            pods.insert(
-                name.clone(),
-                after("pods", name, rule.kube_group(qos_of_path(name))),
-            );
+            pods.insert(name.clone(), after("pods", name, rule.kube_group(qos_of_path(name))));
         }
     }
     let containers: Option<Map<_, _>> = row.get("containers").as_object().map(|containers| {
-        let inherited = |path: &str| {
-            pods.get(path.split('/').next().unwrap_or(""))
-                .cloned()
-                .unwrap_or(Value::Null)
-        };
-        containers
-            .keys()
-            .map(|path| (path.clone(), inherited(path)))
-            .collect()
+        let inherited =
+            |path: &str| pods.get(path.split('/').next().unwrap_or("")).cloned().unwrap_or(Value::Null);
+        containers.keys().map(|path| (path.clone(), inherited(path))).collect()
     });
     json!({ "kubeDirs": dirs, "pods": pods, "containers": containers, "err": false }).into()
 }

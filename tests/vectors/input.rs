@@ -75,10 +75,7 @@ impl<'a> Row<'a> {
 
     /// The pod's resource status, given as an object or as the annotation's text.
     pub(crate) fn status(&self) -> Result<ResourceStatus> {
-        match (
-            self.get("resourceStatus"),
-            self.get("resourceStatusAnnotation"),
-        ) {
+        match (self.get("resourceStatus"), self.get("resourceStatusAnnotation")) {
             (Value::Null, Value::Null) => Ok(ResourceStatus::default()),
             (Value::Null, annotation) => ResourceStatus::parse(&json_text(annotation)),
             (status, _) => ResourceStatus::parse(&json_text(status)),
@@ -103,9 +100,7 @@ pub(crate) fn pairs(object: &Value) -> Vec<(String, String)> {
 
 /// A string as it is, anything else as JSON.
 pub(crate) fn json_text(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 pub(crate) fn kube_qos(name: &str) -> Option<KubeQos> {
@@ -132,8 +127,7 @@ pub(crate) fn same(expected: &Value, got: &Value, cpus: bool) -> bool {
             e.iter()
                 .filter(|(key, _)| *key != "note")
                 .all(|(key, value)| same(value, g.get(key).unwrap_or(&NULL), cpus))
-                && g.iter()
-                    .all(|(key, value)| e.contains_key(key) || value.is_null())
+                && g.iter().all(|(key, value)| e.contains_key(key) || value.is_null())
         }
         (Value::Array(e), Value::Array(g)) => {
             e.len() == g.len() && e.iter().zip(g).all(|(e, g)| same(e, g, cpus))

@@ -31,9 +31,7 @@ fn driver(name: &str) -> Option<Driver> {
 }
 
 fn path(function: &str, row: &Row<'_>) -> Outcome {
-    let (function, named) = function
-        .split_once('.')
-        .unwrap_or_else(|| (function, row.text("driver")));
+    let (function, named) = function.split_once('.').unwrap_or_else(|| (function, row.text("driver")));
     let text = row.input.as_str().unwrap_or("");
     if function == "kubeQOSByCgroupParent" {
         return json!(qos_of_path(text).to_string()).into();
@@ -43,12 +41,8 @@ fn path(function: &str, row: &Row<'_>) -> Outcome {
     };
     let error = || json!("error");
     match function {
-        "podIDParser" => pod_uid_of_name(driver, text)
-            .map_or_else(error, |uid| json!(uid))
-            .into(),
-        "containerIDParser" => container_id_of_name(driver, text)
-            .map_or_else(error, |id| json!(id))
-            .into(),
+        "podIDParser" => pod_uid_of_name(driver, text).map_or_else(error, |uid| json!(uid)).into(),
+        "containerIDParser" => container_id_of_name(driver, text).map_or_else(error, |id| json!(id)).into(),
         "containerDir" => match (parse_container_id(text), container_group(driver, "", text)) {
             (Ok((engine, _)), Ok(dir)) => {
                 json!({ "runtime": engine.name(), "dir": dir, "err": false }).into()
@@ -56,16 +50,14 @@ fn path(function: &str, row: &Row<'_>) -> Outcome {
             _ => json!({ "runtime": "unknown", "dir": "", "err": true }).into(),
         },
         "podDir" => match kube_qos(row.text("kubeQOS")) {
-            Some(kube) => pod_group(driver, kube, row.text("podUID"))
-                .map_or_else(|_| error(), |dir| json!(dir))
-                .into(),
+            Some(kube) => {
+                pod_group(driver, kube, row.text("podUID")).map_or_else(|_| error(), |dir| json!(dir)).into()
+            }
             None => Outcome::UnknownShape("no kubeQOS".to_owned()),
         },
-        "containerCgroupDir" => {
-            container_group(driver, row.text("podDir"), row.text("containerID"))
-                .map_or_else(|_| error(), |dir| json!(dir))
-                .into()
-        }
+        "containerCgroupDir" => container_group(driver, row.text("podDir"), row.text("containerID"))
+            .map_or_else(|_| error(), |dir| json!(dir))
+            .into(),
         _ => Outcome::UnknownShape("no such function".to_owned()),
     }
 }
@@ -74,29 +66,18 @@ fn host_app(function: &str, row: &Row<'_>) -> Outcome {
     if row.input.is_null() {
         return NIL;
     }
-    let driver = if function.contains("cgroupfs") {
-        Driver::Cgroupfs
-    } else {
-        Driver::Systemd
-    };
+    let driver = if function.contains("cgroupfs") { Driver::Cgroupfs } else { Driver::Systemd };
     match serde_json::from_value::<HostApp>(row.input.clone()) {
-        Ok(app) => app
-            .group(driver)
-            .map_or_else(|_| json!("error"), |group| json!(group))
-            .into(),
+        Ok(app) => app.group(driver).map_or_else(|_| json!("error"), |group| json!(group)).into(),
         Err(e) => Outcome::UnknownShape(e.to_string()),
     }
 }
 
 fn range(function: &str, row: &Row<'_>) -> Outcome {
-    let bounds = function
-        .trim_start_matches("range[")
-        .trim_end_matches(']')
-        .split_once(',');
+    let bounds = function.trim_start_matches("range[").trim_end_matches(']').split_once(',');
     match bounds.map(|(min, max)| (min.trim().parse(), max.trim().parse())) {
         Some((Ok(min), Ok(max))) => {
-            json!(parse_in_range("row", row.input.as_str().unwrap_or(""), &(min..=max)).is_ok())
-                .into()
+            json!(parse_in_range("row", row.input.as_str().unwrap_or(""), &(min..=max)).is_ok()).into()
         }
         _ => Outcome::UnknownShape(format!("bounds of {function}")),
     }
@@ -117,11 +98,8 @@ fn merge(row: &Row<'_>) -> Outcome {
             _ => return json!("error").into(),
         },
         file => {
-            let old = if file.starts_with("cpu.") && v2 {
-                parse_cpu_max(current).ok()
-            } else {
-                number(current)
-            };
+            let old =
+                if file.starts_with("cpu.") && v2 { parse_cpu_max(current).ok() } else { number(current) };
             let (Some(old), Some(new)) = (old, number(wanted)) else {
                 return if row.expected.is_object() {
                     json!({ "err": true }).into()
@@ -130,10 +108,7 @@ fn merge(row: &Row<'_>) -> Outcome {
                 };
             };
             let written = if v2 && new == -1 { "max" } else { wanted };
-            (
-                if is_wider(new, old) { written } else { current }.to_owned(),
-                written,
-            )
+            (if is_wider(new, old) { written } else { current }.to_owned(), written)
         }
     };
     json!({ "afterMerge": merged, "afterFinal": last }).into()

@@ -7,28 +7,16 @@ const UID_: &str = "6553a60b_2b97_442a_b6da_a5704d81dd98";
 fn finds_the_pod_of_a_container_in_either_naming() {
     let path = format!("/kubepods/besteffort/pod{UID}/0123abc/child");
     let got = PodGroup::find(&path).unwrap();
-    assert_eq!(
-        (got.driver, got.qos, &*got.uid),
-        (Driver::Cgroupfs, KubeQos::BestEffort, UID)
-    );
-    assert_eq!(
-        (got.root, got.qos_group),
-        ("/kubepods", "/kubepods/besteffort")
-    );
-    assert_eq!(
-        (got.pod, got.below),
-        (&*format!("/kubepods/besteffort/pod{UID}"), "0123abc/child")
-    );
+    assert_eq!((got.driver, got.qos, &*got.uid), (Driver::Cgroupfs, KubeQos::BestEffort, UID));
+    assert_eq!((got.root, got.qos_group), ("/kubepods", "/kubepods/besteffort"));
+    assert_eq!((got.pod, got.below), (&*format!("/kubepods/besteffort/pod{UID}"), "0123abc/child"));
     assert_eq!(got.container_id(), Some("0123abc"));
 
     let path = format!(
         "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UID_}.slice/cri-containerd-0123abc.scope"
     );
     let got = PodGroup::find(&path).unwrap();
-    assert_eq!(
-        (got.driver, got.qos, &*got.uid),
-        (Driver::Systemd, KubeQos::Burstable, UID)
-    );
+    assert_eq!((got.driver, got.qos, &*got.uid), (Driver::Systemd, KubeQos::Burstable, UID));
     assert_eq!(got.root, "/kubepods.slice");
     assert_eq!(got.container_id(), Some("0123abc"));
 }
@@ -37,10 +25,7 @@ fn finds_the_pod_of_a_container_in_either_naming() {
 fn the_root_of_a_guaranteed_pod_is_its_qos_group() {
     for (path, root) in [
         (format!("/kubepods/pod{UID}/x"), "/kubepods"),
-        (
-            format!("/kubepods.slice/kubepods-pod{UID_}.slice/docker-x.scope"),
-            "/kubepods.slice",
-        ),
+        (format!("/kubepods.slice/kubepods-pod{UID_}.slice/docker-x.scope"), "/kubepods.slice"),
         (format!("kubepods/pod{UID}"), "kubepods"),
     ] {
         let got = PodGroup::find(&path).unwrap();
@@ -101,23 +86,11 @@ fn container_ids_out_of_names() {
 
 #[test]
 fn ids_that_would_be_paths_are_errors() {
-    for id in [
-        "containerd://../x",
-        "containerd://",
-        "containerd://..",
-        "crio://1",
-        "1",
-    ] {
-        assert!(
-            container_group(Driver::Cgroupfs, "kubepods", id).is_err(),
-            "{id}"
-        );
+    for id in ["containerd://../x", "containerd://", "containerd://..", "crio://1", "1"] {
+        assert!(container_group(Driver::Cgroupfs, "kubepods", id).is_err(), "{id}");
     }
     for uid in ["", "..", "a/b", "a\0b"] {
-        assert!(
-            pod_group(Driver::Systemd, KubeQos::Burstable, uid).is_err(),
-            "{uid:?}"
-        );
+        assert!(pod_group(Driver::Systemd, KubeQos::Burstable, uid).is_err(), "{uid:?}");
     }
 }
 
@@ -128,14 +101,8 @@ fn a_built_path_is_found_again() {
             let pod = pod_group(driver, qos, UID).unwrap();
             let path = container_group(driver, &pod, "cri-o://abc").unwrap();
             let got = PodGroup::find(&path).unwrap();
-            assert_eq!(
-                (got.driver, got.qos, &*got.uid, got.pod),
-                (driver, qos, UID, &*pod)
-            );
-            assert_eq!(
-                (got.qos_group, got.container_id()),
-                (qos_group(driver, qos), Some("abc"))
-            );
+            assert_eq!((got.driver, got.qos, &*got.uid, got.pod), (driver, qos, UID, &*pod));
+            assert_eq!((got.qos_group, got.container_id()), (qos_group(driver, qos), Some("abc")));
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Batch resources: shares, quota and memory of BE pods and containers (`runtimehooks/hooks/batchresource`).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cpu::{UNLIMITED, milli_to_quota, milli_to_shares, normalize_quota};
 use crate::annotations::resources::{BATCH_CPU, BATCH_MEMORY, Resources};
 use crate::annotations::{ContainerResources, ExtendedResourceSpec};
 
 /// What limits a BE pod or container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// `cpu.shares`
     pub shares: i64,
@@ -29,10 +29,7 @@ pub struct BatchRule {
 
 impl Default for BatchRule {
     fn default() -> Self {
-        Self {
-            cfs_quota: true,
-            ratio: None,
-        }
+        Self { cfs_quota: true, ratio: None }
     }
 }
 
@@ -44,13 +41,11 @@ impl BatchRule {
             return None;
         }
         let containers = || spec.containers.values();
-        let request = containers().fold(0i64, |sum, c| {
-            sum.saturating_add(amount(&c.requests, BATCH_CPU).unwrap_or(0))
-        });
+        let request =
+            containers().fold(0i64, |sum, c| sum.saturating_add(amount(&c.requests, BATCH_CPU).unwrap_or(0)));
         let total = |resource| {
-            containers().try_fold(0i64, |sum, c| {
-                amount(&c.limits, resource).map(|limit| sum.saturating_add(limit))
-            })
+            containers()
+                .try_fold(0i64, |sum, c| amount(&c.limits, resource).map(|limit| sum.saturating_add(limit)))
         };
         Some(self.limits(request, total(BATCH_CPU), total(BATCH_MEMORY)))
     }
@@ -71,25 +66,16 @@ impl BatchRule {
 
     fn limits(&self, request_milli: i64, limit_milli: Option<i64>, memory: Option<i64>) -> Limits {
         let quota_us = match limit_milli {
-            Some(milli) if self.cfs_quota => {
-                normalize_quota(milli_to_quota(milli), self.quota_ratio())
-            }
+            Some(milli) if self.cfs_quota => normalize_quota(milli_to_quota(milli), self.quota_ratio()),
             _ => UNLIMITED,
         };
-        Limits {
-            shares: milli_to_shares(request_milli),
-            quota_us,
-            memory_bytes: memory.unwrap_or(UNLIMITED),
-        }
+        Limits { shares: milli_to_shares(request_milli), quota_us, memory_bytes: memory.unwrap_or(UNLIMITED) }
     }
 }
 
 /// The amount of the resource, if it is above zero.
 fn amount(resources: &Resources, name: &str) -> Option<i64> {
-    resources
-        .get(name)
-        .map(|q| q.value())
-        .filter(|value| *value > 0)
+    resources.get(name).map(|q| q.value()).filter(|value| *value > 0)
 }
 
 #[cfg(test)]
@@ -100,22 +86,15 @@ mod tests {
     fn a_pod_with_one_unlimited_container_is_unlimited() {
         let json = "{\"containers\":{\"a\":{\"limits\":{\"kubernetes.io/batch-cpu\":500,\"kubernetes.io/batch-memory\":\"1Gi\"},\
                     \"requests\":{\"kubernetes.io/batch-cpu\":500}},\"b\":{\"limits\":{\"kubernetes.io/batch-cpu\":\"0\"}},\"c\":null}}";
-        let limits = BatchRule::default()
-            .pod(&ExtendedResourceSpec::parse(json).unwrap())
-            .unwrap();
-        assert_eq!(
-            (limits.shares, limits.quota_us, limits.memory_bytes),
-            (512, -1, -1)
-        );
+        let limits = BatchRule::default().pod(&ExtendedResourceSpec::parse(json).unwrap()).unwrap();
+        assert_eq!((limits.shares, limits.quota_us, limits.memory_bytes), (512, -1, -1));
     }
 
     #[test]
     fn absurd_sums_do_not_overflow() {
         let json = "{\"containers\":{\"a\":{\"limits\":{\"kubernetes.io/batch-cpu\":\"9E\",\"kubernetes.io/batch-memory\":\"9E\"}},\
                     \"b\":{\"limits\":{\"kubernetes.io/batch-cpu\":\"9E\",\"kubernetes.io/batch-memory\":\"9E\"}}}}";
-        let limits = BatchRule::default()
-            .pod(&ExtendedResourceSpec::parse(json).unwrap())
-            .unwrap();
+        let limits = BatchRule::default().pod(&ExtendedResourceSpec::parse(json).unwrap()).unwrap();
         assert_eq!((limits.memory_bytes, limits.quota_us > 0), (i64::MAX, true));
     }
 }

@@ -16,9 +16,7 @@ pub fn burst_us(limit_milli: i64, config: &CpuBurst) -> i64 {
         return 0;
     }
     // limit/1000 CPUs × percent/100 × 100000 µs. In integers: koordlet's floats can end one µs below.
-    config
-        .burst_us
-        .unwrap_or_else(|| limit_milli.saturating_mul(config.cpu_burst_percent.unwrap_or(0)))
+    config.burst_us.unwrap_or_else(|| limit_milli.saturating_mul(config.cpu_burst_percent.unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -32,21 +30,9 @@ mod tests {
             config.burst_us = us;
             burst_us(2000, &config)
         };
-        assert_eq!(
-            burst("{\"policy\":\"auto\",\"cpuBurstPercent\":50}", None),
-            100_000
-        );
-        assert_eq!(
-            burst("{\"policy\":\"auto\",\"cpuBurstPercent\":50}", Some(20_000)),
-            20_000
-        );
-        assert_eq!(
-            burst(
-                "{\"policy\":\"cfsQuotaBurstOnly\",\"cpuBurstPercent\":50}",
-                Some(20_000)
-            ),
-            0
-        );
+        assert_eq!(burst("{\"policy\":\"auto\",\"cpuBurstPercent\":50}", None), 100_000);
+        assert_eq!(burst("{\"policy\":\"auto\",\"cpuBurstPercent\":50}", Some(20_000)), 20_000);
+        assert_eq!(burst("{\"policy\":\"cfsQuotaBurstOnly\",\"cpuBurstPercent\":50}", Some(20_000)), 0);
         assert_eq!(burst("{\"cpuBurstPercent\":50}", None), 0);
     }
 }

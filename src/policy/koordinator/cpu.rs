@@ -63,8 +63,7 @@ pub fn parse_in_range(what: &str, text: &str, range: &RangeInclusive<i64>) -> Re
     let number = if text == "max" {
         i64::MAX
     } else {
-        text.parse()
-            .map_err(|e| Error::invalid(what, format!("{text:?}: {e}")))?
+        text.parse().map_err(|e| Error::invalid(what, format!("{text:?}: {e}")))?
     };
     check(what, number, range)?;
     Ok(number)
@@ -81,12 +80,7 @@ fn check(what: &str, number: i64, range: &RangeInclusive<i64>) -> Result<()> {
 
 /// The quota in µs out of `cpu.max` (`max 100000`, `50000 100000`); [`UNLIMITED`] for `max`.
 pub fn parse_cpu_max(content: &str) -> Result<i64> {
-    let bad = || {
-        Error::invalid(
-            "cpu.max",
-            format!("{content:?} is not a quota and a period"),
-        )
-    };
+    let bad = || Error::invalid("cpu.max", format!("{content:?} is not a quota and a period"));
     let mut fields = content.split_ascii_whitespace();
     let (Some(quota), Some(_), None) = (fields.next(), fields.next(), fields.next()) else {
         return Err(bad());
@@ -110,18 +104,9 @@ mod tests {
 
     #[test]
     fn amounts_beyond_the_ranges_are_clamped() {
-        assert_eq!(
-            (milli_to_shares(i64::MAX), milli_to_shares(i64::MIN)),
-            (262_144, 2)
-        );
-        assert_eq!(
-            (milli_to_quota(i64::MAX) > 0, milli_to_quota(i64::MIN)),
-            (true, -1)
-        );
-        assert_eq!(
-            (milli_to_quota(1), milli_to_quota(10), milli_to_quota(11)),
-            (1000, 1000, 1100)
-        );
+        assert_eq!((milli_to_shares(i64::MAX), milli_to_shares(i64::MIN)), (262_144, 2));
+        assert_eq!((milli_to_quota(i64::MAX) > 0, milli_to_quota(i64::MIN)), (true, -1));
+        assert_eq!((milli_to_quota(1), milli_to_quota(10), milli_to_quota(11)), (1000, 1000, 1100));
     }
 
     #[test]
@@ -130,26 +115,13 @@ mod tests {
             let back = shares_to_weight(weight_to_shares(weight).unwrap()).unwrap();
             assert!((weight - back).abs() <= 1, "{weight} {back}");
         }
-        assert_eq!(
-            (
-                shares_to_weight(2).unwrap(),
-                shares_to_weight(262_144).unwrap()
-            ),
-            (1, 10_000)
-        );
+        assert_eq!((shares_to_weight(2).unwrap(), shares_to_weight(262_144).unwrap()), (1, 10_000));
     }
 
     #[test]
     fn faster_cpus_need_less_quota() {
         assert_eq!(normalize_quota(100_000, Some(1.2)), 83_334);
-        for ratio in [
-            None,
-            Some(1.0),
-            Some(0.5),
-            Some(0.0),
-            Some(-1.0),
-            Some(f64::NAN),
-        ] {
+        for ratio in [None, Some(1.0), Some(0.5), Some(0.0), Some(-1.0), Some(f64::NAN)] {
             assert_eq!(normalize_quota(100_000, ratio), 100_000);
         }
         assert_eq!(normalize_quota(-1, Some(2.0)), -1);

@@ -24,11 +24,7 @@ pub enum CpusetChoice {
 
 impl From<CpuSet> for CpusetChoice {
     fn from(cpus: CpuSet) -> Self {
-        if cpus.is_empty() {
-            Self::Inherit
-        } else {
-            Self::Cpus(cpus)
-        }
+        if cpus.is_empty() { Self::Inherit } else { Self::Cpus(cpus) }
     }
 }
 
@@ -61,14 +57,10 @@ impl CpusetRule {
     /// The rule out of a node's annotations (`parseRule`).
     pub fn from_annotations<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Result<Self> {
         let pools = |key| annotation(key).map_or(Ok(Vec::new()), |value| parse_pools(key, value));
-        let manager = annotation(CPU_MANAGER_POLICY)
-            .map(CpuManagerPolicy::parse)
-            .transpose()?
-            .unwrap_or_default();
-        let system = annotation(SYSTEM_QOS_RESOURCE)
-            .map(SystemQosResource::parse)
-            .transpose()?
-            .unwrap_or_default();
+        let manager =
+            annotation(CPU_MANAGER_POLICY).map(CpuManagerPolicy::parse).transpose()?.unwrap_or_default();
+        let system =
+            annotation(SYSTEM_QOS_RESOURCE).map(SystemQosResource::parse).transpose()?.unwrap_or_default();
         Ok(Self {
             kubelet_static: manager.is_static(),
             shared: pools(CPU_SHARED_POOLS)?,
@@ -89,9 +81,7 @@ impl CpusetRule {
             }
         }
         match pod.class {
-            Some(QosClass::System) if !self.system.is_empty() => {
-                CpusetChoice::Cpus(self.system.clone())
-            }
+            Some(QosClass::System) if !self.system.is_empty() => CpusetChoice::Cpus(self.system.clone()),
             Some(QosClass::Ls) => self.all_shared().into(),
             _ if pod.kube == KubeQos::BestEffort => CpusetChoice::Inherit,
             _ if self.kubelet_static => CpusetChoice::Leave,
@@ -103,18 +93,13 @@ impl CpusetRule {
     pub fn host_app(&self, class: Option<QosClass>) -> Result<CpusetChoice> {
         match class {
             Some(QosClass::Ls) => Ok(self.all_shared().into()),
-            _ => Err(Error::invalid(
-                "host application",
-                "only class LS gets CPUs",
-            )),
+            _ => Err(Error::invalid("host application", "only class LS gets CPUs")),
         }
     }
 
     /// All CPUs that are nobody's own.
     pub fn all_shared(&self) -> CpuSet {
-        self.shared
-            .iter()
-            .fold(CpuSet::new(), |all, pool| all.union(&pool.cpuset))
+        self.shared.iter().fold(CpuSet::new(), |all, pool| all.union(&pool.cpuset))
     }
 }
 
@@ -135,11 +120,6 @@ pub fn unsets_quota(status: &ResourceStatus, keep_quota: bool) -> bool {
 fn on_nodes(pools: &[CpuSharedPool], status: &ResourceStatus) -> CpuSet {
     pools
         .iter()
-        .filter(|pool| {
-            status
-                .numa_node_resources
-                .iter()
-                .any(|n| n.node == pool.node)
-        })
+        .filter(|pool| status.numa_node_resources.iter().any(|n| n.node == pool.node))
         .fold(CpuSet::new(), |cpus, pool| cpus.union(&pool.cpuset))
 }

@@ -68,16 +68,10 @@ impl HostApp {
 }
 
 fn join(parts: &[&str]) -> Result<String> {
-    let steps: Vec<&str> = parts
-        .iter()
-        .flat_map(|part| part.split('/'))
-        .filter(|step| !matches!(*step, "" | "."))
-        .collect();
+    let steps: Vec<&str> =
+        parts.iter().flat_map(|part| part.split('/')).filter(|step| !matches!(*step, "" | ".")).collect();
     if steps.contains(&"..") {
-        return Err(Error::invalid(
-            format!("cgroup path {:?}", steps.join("/")),
-            "has a .. in it",
-        ));
+        return Err(Error::invalid(format!("cgroup path {:?}", steps.join("/")), "has a .. in it"));
     }
     Ok(steps.join("/"))
 }

@@ -29,13 +29,7 @@ impl IdentityRule {
         let none = |value: Option<i64>| value.unwrap_or(0);
         Self {
             enabled: lsr.or(ls).or(be).is_some(),
-            class: [
-                Some(none(lsr)),
-                Some(none(lsr)),
-                Some(none(ls)),
-                Some(none(be)),
-                None,
-            ],
+            class: [Some(none(lsr)), Some(none(lsr)), Some(none(ls)), Some(none(be)), None],
             // The root of the pods must stay at 0 until the kernel supports more there.
             kube_group: [0, none(ls), none(be)],
             kube_pod: [none(lsr.or(ls)), none(ls), none(be)],
@@ -72,9 +66,7 @@ impl IdentityRule {
 
     /// The identity of a host application.
     pub fn host_app(&self, class: Option<QosClass>) -> i64 {
-        class
-            .and_then(|class| self.class.get(class as usize).copied().flatten())
-            .unwrap_or(0)
+        class.and_then(|class| self.class.get(class as usize).copied().flatten()).unwrap_or(0)
     }
 
     /// Whether anything is to be written (`prepare`): the kernel has Group Identity, and either some class has an identity
@@ -119,10 +111,7 @@ pub enum SwitchWrite {
 /// What to write, in this order, stopping at the first failure (`initSysctl`). Kernels without the identity switch have it
 /// always on. Core scheduling goes off first, for a kernel with both may lock up; a switch that cannot be read is
 /// written, so that the failure shows.
-pub fn switch_writes(
-    group_identity: Switch,
-    core_scheduling: Switch,
-) -> impl Iterator<Item = SwitchWrite> {
+pub fn switch_writes(group_identity: Switch, core_scheduling: Switch) -> impl Iterator<Item = SwitchWrite> {
     let present = group_identity != Switch::Absent;
     let disable = present && matches!(core_scheduling, Switch::On | Switch::Unreadable);
     let enable = matches!(group_identity, Switch::Off | Switch::Unreadable);
@@ -146,13 +135,7 @@ mod tests {
     #[test]
     fn core_scheduling_goes_off_before_group_identity_goes_on() {
         let writes: Vec<_> = switch_writes(Switch::Off, Switch::On).collect();
-        assert_eq!(
-            writes,
-            [
-                SwitchWrite::DisableCoreScheduling,
-                SwitchWrite::EnableGroupIdentity
-            ]
-        );
+        assert_eq!(writes, [SwitchWrite::DisableCoreScheduling, SwitchWrite::EnableGroupIdentity]);
         assert_eq!(switch_writes(Switch::On, Switch::Off).count(), 0);
     }
 
@@ -165,26 +148,12 @@ mod tests {
             kube_pod: [2, 2, -1],
         };
         let own = CpuQos::parse("{\"enable\":true,\"groupIdentity\":-1}").unwrap();
-        for (class, value) in [
-            (QosClass::Lse, 2),
-            (QosClass::Lsr, 2),
-            (QosClass::Ls, -1),
-            (QosClass::Be, -1),
-        ] {
-            assert_eq!(
-                rule.pod_with(Some(class), KubeQos::Burstable, Some(&own)),
-                value,
-                "{class}"
-            );
+        for (class, value) in [(QosClass::Lse, 2), (QosClass::Lsr, 2), (QosClass::Ls, -1), (QosClass::Be, -1)]
+        {
+            assert_eq!(rule.pod_with(Some(class), KubeQos::Burstable, Some(&own)), value, "{class}");
         }
         let unset = CpuQos::parse("{\"groupIdentity\":-1}").unwrap();
-        assert_eq!(
-            rule.pod_with(Some(QosClass::Ls), KubeQos::Burstable, Some(&unset)),
-            0
-        );
-        assert_eq!(
-            rule.pod_with(Some(QosClass::System), KubeQos::BestEffort, None),
-            -1
-        );
+        assert_eq!(rule.pod_with(Some(QosClass::Ls), KubeQos::Burstable, Some(&unset)), 0);
+        assert_eq!(rule.pod_with(Some(QosClass::System), KubeQos::BestEffort, None), -1);
     }
 }

@@ -136,23 +136,12 @@ impl Default for NodeSlo {
 impl NodeSlo {
     /// Reads the ConfigMap (the whole object, or its `data`) for a node with these labels: defaults, under the cluster's
     /// strategy, under the first node strategy whose selector fits. `what` names the file in errors.
-    pub fn from_config_map(
-        what: &str,
-        json: &str,
-        labels: &BTreeMap<String, String>,
-    ) -> Result<Self> {
+    pub fn from_config_map(what: &str, json: &str, labels: &BTreeMap<String, String>) -> Result<Self> {
         if json.len() > MAX_CONFIG {
-            return Err(Error::invalid(
-                what,
-                format!("{} bytes are more than {MAX_CONFIG}", json.len()),
-            ));
+            return Err(Error::invalid(what, format!("{} bytes are more than {MAX_CONFIG}", json.len())));
         }
-        let root: Value =
-            serde_json::from_str(json).map_err(|e| Error::invalid(what, e.to_string()))?;
-        let data = root
-            .get("data")
-            .filter(|data| data.is_object())
-            .unwrap_or(&root);
+        let root: Value = serde_json::from_str(json).map_err(|e| Error::invalid(what, e.to_string()))?;
+        let data = root.get("data").filter(|data| data.is_object()).unwrap_or(&root);
         if !data.is_object() {
             return Err(Error::invalid(what, "not a ConfigMap or its data"));
         }
@@ -162,10 +151,7 @@ impl NodeSlo {
         }
         for strategy in layers::<BurstLayer>(what, data, CPU_BURST, labels)? {
             slo.burst.config = strategy.config().over(&slo.burst.config);
-            set(
-                &mut slo.burst.share_pool_threshold_percent,
-                strategy.share_pool_threshold_percent,
-            );
+            set(&mut slo.burst.share_pool_threshold_percent, strategy.share_pool_threshold_percent);
         }
         for strategy in layers::<ThresholdLayer>(what, data, RESOURCE_THRESHOLD, labels)? {
             slo.merge_threshold(strategy);
@@ -208,23 +194,11 @@ impl NodeSlo {
     fn merge_threshold(&mut self, layer: ThresholdLayer) {
         let threshold = &mut self.threshold;
         set(&mut threshold.enable, layer.enable);
-        set(
-            &mut threshold.cpu_suppress_threshold_percent,
-            layer.cpu_suppress_threshold_percent,
-        );
-        set(
-            &mut threshold.memory_evict_threshold_percent,
-            layer.memory_evict_threshold_percent,
-        );
+        set(&mut threshold.cpu_suppress_threshold_percent, layer.cpu_suppress_threshold_percent);
+        set(&mut threshold.memory_evict_threshold_percent, layer.memory_evict_threshold_percent);
         // Empty texts are unset in Go.
-        set(
-            &mut threshold.cpu_suppress_policy,
-            layer.cpu_suppress_policy.filter(|p| !p.is_empty()),
-        );
-        set(
-            &mut threshold.cpu_evict_policy,
-            layer.cpu_evict_policy.filter(|p| !p.is_empty()),
-        );
+        set(&mut threshold.cpu_suppress_policy, layer.cpu_suppress_policy.filter(|p| !p.is_empty()));
+        set(&mut threshold.cpu_evict_policy, layer.cpu_evict_policy.filter(|p| !p.is_empty()));
     }
 
     fn check(&self) -> std::result::Result<(), String> {
@@ -233,18 +207,9 @@ impl NodeSlo {
         }
         self.burst.config.check()?;
         let percent = |field, value| in_range(field, Some(value), 0..=100);
-        percent(
-            "sharePoolThresholdPercent",
-            self.burst.share_pool_threshold_percent,
-        )?;
-        percent(
-            "cpuSuppressThresholdPercent",
-            self.threshold.cpu_suppress_threshold_percent,
-        )?;
-        percent(
-            "memoryEvictThresholdPercent",
-            self.threshold.memory_evict_threshold_percent,
-        )
+        percent("sharePoolThresholdPercent", self.burst.share_pool_threshold_percent)?;
+        percent("cpuSuppressThresholdPercent", self.threshold.cpu_suppress_threshold_percent)?;
+        percent("memoryEvictThresholdPercent", self.threshold.memory_evict_threshold_percent)
     }
 }
 

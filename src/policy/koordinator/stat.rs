@@ -54,6 +54,5 @@ fn field(content: &str, key: &str) -> Result<i64> {
             (words.next() == Some(key)).then(|| words.next()).flatten()
         })
         .ok_or_else(|| Error::invalid("cpu.stat", format!("no {key}")))?;
-    text.parse()
-        .map_err(|e| Error::invalid("cpu.stat", format!("{key} {text:?}: {e}")))
+    text.parse().map_err(|e| Error::invalid("cpu.stat", format!("{key} {text:?}: {e}")))
 }

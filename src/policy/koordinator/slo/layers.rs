@@ -30,19 +30,14 @@ where
         }
         Some(config) => config,
     };
-    let config = Option::<Strategies>::deserialize(config)
-        .map_err(bad)?
-        .unwrap_or_default();
+    let config = Option::<Strategies>::deserialize(config).map_err(bad)?.unwrap_or_default();
     let mut layers = Vec::new();
     if !config.cluster.is_null() {
         layers.push(T::deserialize(&config.cluster).map_err(bad)?);
     }
     for node in &config.nodes {
         let selector = NodeSelection::deserialize(node).map_err(bad)?;
-        if selector
-            .node_selector
-            .is_some_and(|selector| selector.fits(labels))
-        {
+        if selector.node_selector.is_some_and(|selector| selector.fits(labels)) {
             layers.push(T::deserialize(node).map_err(bad)?);
             break;
         }
@@ -98,9 +93,7 @@ go_object!(Expression {
 impl Selector {
     /// Whether all terms hold; a term that Kubernetes refuses holds nowhere.
     fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.labels
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
+        self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
             && self.expressions.iter().all(|e| {
                 let value = labels.get(&e.key);
                 let listed = value.is_some_and(|value| e.values.contains(value));

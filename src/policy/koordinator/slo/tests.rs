@@ -1,10 +1,7 @@
 use super::*;
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-        .collect()
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
 fn read(json: &str, pairs: &[(&str, &str)]) -> NodeSlo {
@@ -32,10 +29,7 @@ fn burst_and_threshold_are_merged_field_by_field() {
     let slo = read(CONFIG, &[]);
     assert_eq!(slo.burst.config.policy, Some(BurstPolicy::Auto));
     assert_eq!(
-        (
-            slo.burst.config.cpu_burst_percent,
-            slo.burst.config.cfs_quota_burst_percent
-        ),
+        (slo.burst.config.cpu_burst_percent, slo.burst.config.cfs_quota_burst_percent),
         (Some(200), Some(300))
     );
     assert!(!slo.batch_cfs_quota());
@@ -44,12 +38,8 @@ fn burst_and_threshold_are_merged_field_by_field() {
 
 #[test]
 fn nothing_configured_is_the_defaults() {
-    for json in [
-        "{}",
-        "{\"data\":{}}",
-        "{\"resource-qos-config\":\"{}\"}",
-        "{\"resource-qos-config\":null}",
-    ] {
+    for json in ["{}", "{\"data\":{}}", "{\"resource-qos-config\":\"{}\"}", "{\"resource-qos-config\":null}"]
+    {
         assert_eq!(read(json, &[]), NodeSlo::default(), "{json}");
     }
     assert!(!NodeSlo::default().identity_rule().enabled && NodeSlo::default().batch_cfs_quota());
@@ -65,18 +55,10 @@ fn what_cannot_be_meant_is_an_error_that_names_the_key() {
             r#"{"resource-qos-config": {"clusterStrategy":{"beClass":{"cpuQOS":{"groupIdentity":9}}}}}"#,
             "groupIdentity",
         ),
-        (
-            r#"{"cpu-burst-config": {"clusterStrategy":{"policy":"often"}}}"#,
-            CPU_BURST,
-        ),
-        (
-            r#"{"cpu-burst-config": {"clusterStrategy":{"cpuBurstPercent":-5}}}"#,
-            "cpuBurstPercent",
-        ),
+        (r#"{"cpu-burst-config": {"clusterStrategy":{"policy":"often"}}}"#, CPU_BURST),
+        (r#"{"cpu-burst-config": {"clusterStrategy":{"cpuBurstPercent":-5}}}"#, "cpuBurstPercent"),
     ] {
-        let error = NodeSlo::from_config_map("test", json, &BTreeMap::new())
-            .unwrap_err()
-            .to_string();
+        let error = NodeSlo::from_config_map("test", json, &BTreeMap::new()).unwrap_err().to_string();
         assert!(error.contains(word), "{json}: {error}");
     }
 }
@@ -91,28 +73,12 @@ fn selectors_with_expressions() {
     };
     let (a, none) = (&[("k", "a")][..], &[][..]);
     for (expression, on_a, on_none) in [
-        (
-            r#"{"key":"k","operator":"In","values":["a","b"]}"#,
-            true,
-            false,
-        ),
-        (
-            r#"{"key":"k","operator":"NotIn","values":["a"]}"#,
-            false,
-            true,
-        ),
+        (r#"{"key":"k","operator":"In","values":["a","b"]}"#, true, false),
+        (r#"{"key":"k","operator":"NotIn","values":["a"]}"#, false, true),
         (r#"{"key":"k","operator":"Exists"}"#, true, false),
         (r#"{"key":"k","operator":"DoesNotExist"}"#, false, true),
-        (
-            r#"{"key":"k","operator":"Near","values":["a"]}"#,
-            false,
-            false,
-        ),
+        (r#"{"key":"k","operator":"Near","values":["a"]}"#, false, false),
     ] {
-        assert_eq!(
-            (fits(expression, a), fits(expression, none)),
-            (on_a, on_none),
-            "{expression}"
-        );
+        assert_eq!((fits(expression, a), fits(expression, none)), (on_a, on_none), "{expression}");
     }
 }
