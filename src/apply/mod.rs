@@ -23,7 +23,8 @@ pub struct Done {
     pub write: Write,
     /// What the file said before; `None` where the group is new.
     pub before: Option<Value>,
-    /// What the file says now; `None` where it could not be read.
+    /// What the file says now; `None` where it could not be read. Not written down where it is the planned value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
 }
 
@@ -109,8 +110,8 @@ impl Snapshot {
 }
 
 /// Applies a plan for a process. Everything that can be done is done; what cannot is in the errors, and the caller's
-/// policy decides what follows.
-pub fn apply(plan: &Plan, snapshot: &Snapshot, roots: &Roots, pid: i32) -> (Vec<Done>, Vec<Error>) {
+/// policy decides what follows. Returns what each write's file says now, in the plan's order.
+pub fn apply(plan: &Plan, snapshot: &Snapshot, roots: &Roots, pid: i32) -> (Vec<Option<Value>>, Vec<Error>) {
     let mut errors = Vec::new();
     let mut writes: Vec<(usize, &Write)> = plan.writes.iter().enumerate().collect();
     if let Some(tree) = &plan.tree {
@@ -126,23 +127,18 @@ pub fn apply(plan: &Plan, snapshot: &Snapshot, roots: &Roots, pid: i32) -> (Vec<
             break;
         }
     }
-    run(&writes, snapshot, &mut errors);
+    let mut after = vec![None; plan.writes.len()];
+    for ((index, _), value) in writes.iter().zip(run(&writes, snapshot, &mut errors)) {
+        if let Some(slot) = after.get_mut(*index) {
+            *slot = value;
+        }
+    }
     if let Some(tree) = &plan.tree {
         if let Err(error) = attach(tree, pid) {
             errors.push(error);
         }
     }
-    let done = plan
-        .writes
-        .iter()
-        .enumerate()
-        .map(|(index, write)| Done {
-            write: write.clone(),
-            before: snapshot.before(index).cloned(),
-            after: write.group.read(write.knob).ok().flatten(),
-        })
-        .collect();
-    (done, errors)
+    (after, errors)
 }
 
 /// Brings files to the values wanted, from whatever they say now.
@@ -157,8 +153,9 @@ pub fn bring(writes: &[Write]) -> Vec<Error> {
     }
 }
 
-/// The steps, and a second look at every file: what reads back wrong is written once more.
-fn run(writes: &[(usize, &Write)], snapshot: &Snapshot, errors: &mut Vec<Error>) {
+/// The steps, and a second look at every file that may have changed: what reads back wrong is written once more.
+/// Returns what the files say at the end, in the order of the writes.
+fn run(writes: &[(usize, &Write)], snapshot: &Snapshot, errors: &mut Vec<Error>) -> Vec<Option<Value>> {
     let pending: Vec<Pending<'_>> = writes
         .iter()
         .map(|(index, write)| Pending {
@@ -167,44 +164,56 @@ fn run(writes: &[(usize, &Write)], snapshot: &Snapshot, errors: &mut Vec<Error>)
             burst_before: snapshot.bursts.get(*index).copied().flatten(),
         })
         .collect();
+    let steps = order::order(&pending);
     let mut accepted: Vec<Option<Value>> = pending.iter().map(|p| Some(p.write.value.clone())).collect();
-    for step in order::order(&pending) {
-        let planned = step.completes.and_then(|index| pending.get(index));
-        let fallback = planned.and_then(|p| p.write.fallback.as_ref());
+    let mut fail = |write: Option<&Write>, error: Error| {
+        // A neighbour may end at any time; it needs nothing then.
+        if !(write.is_some_and(|write| write.level == Level::Neighbour) && error.is_gone()) {
+            errors.push(error);
+        }
+    };
+    for step in &steps {
+        let planned = step.completes.and_then(|index| pending.get(index)).map(|p| p.write);
+        let fallback = planned.and_then(|write| write.fallback.as_ref());
         let result = write::write(&step.group, step.knob, &step.value, fallback);
         let slot = step.completes.and_then(|index| accepted.get_mut(index));
-        match result {
-            Ok(value) => {
-                if let Some(slot) = slot {
-                    *slot = Some(value);
-                }
-            }
-            Err(error) => {
-                let neighbour = planned.is_some_and(|p| p.write.level == Level::Neighbour);
-                if !(neighbour && error.is_gone()) {
-                    errors.push(error);
-                }
+        match (result, slot) {
+            (Ok(value), Some(slot)) => *slot = Some(value),
+            (Ok(_), None) => {}
+            (Err(error), slot) => {
+                fail(planned, error);
                 if let Some(slot) = slot {
                     *slot = None;
                 }
             }
         }
     }
-    for (p, value) in pending.iter().zip(accepted) {
-        let Some(value) = value else { continue };
-        if let Err(error) = settle(p.write, &value) {
-            if !(p.write.level == Level::Neighbour && error.is_gone()) {
-                errors.push(error);
-            }
+    let look = |(p, value): (&Pending<'_>, Option<Value>)| {
+        let write = p.write;
+        let touched = steps.iter().any(|step| step.group == write.group);
+        match value {
+            // Just read, and nothing was written near it. (Some files say more than their own text.)
+            Some(value) if !touched && !matches!(write.knob, Knob::BvtWarp | Knob::Cpus) => Some(value),
+            Some(value) => settle(write, &value).unwrap_or_else(|error| {
+                fail(Some(write), error);
+                now(write)
+            }),
+            None => now(write),
         }
-    }
+    };
+    pending.iter().zip(accepted).map(look).collect()
+}
+
+/// What a file says; nothing where that cannot be told.
+fn now(write: &Write) -> Option<Value> {
+    write.group.read(write.knob).ok().flatten()
 }
 
 /// Reads back; a file that says something else is written once more, and then it is an error.
-fn settle(write: &Write, value: &Value) -> Result<()> {
+fn settle(write: &Write, value: &Value) -> Result<Option<Value>> {
     let (group, knob) = (&write.group, write.knob);
     if write::differs(group, knob, value)?.is_none() {
-        return Ok(());
+        return Ok(Some(value.clone()));
     }
     if knob == Knob::BvtWarp {
         // Writing the value that is there is a no-op; the flags behind it follow a change only.
@@ -212,7 +221,7 @@ fn settle(write: &Write, value: &Value) -> Result<()> {
     }
     group.write(knob, value)?;
     match write::differs(group, knob, value)? {
-        None => Ok(()),
+        None => Ok(Some(value.clone())),
         Some(found) => Err(Error::invalid(
             format!("{knob} of {}", group.dir().display()),
             format!("wrote {value}, reads back {found}"),

@@ -102,16 +102,17 @@ impl Hook {
         let mut record = Record::planned(who, pid, treatment, &plan, place.groups.clone(), allowed, planned);
         errors.extend(self.remember(state, &record, &snapshot));
 
-        let (done, failed) = apply::apply(&plan, &snapshot, &self.roots, pid);
-        record.writes = done;
+        let (after, failed) = apply::apply(&plan, &snapshot, &self.roots, pid);
+        for (done, after) in record.writes.iter_mut().zip(after) {
+            done.after = after;
+        }
         errors.extend(failed);
         errors.extend(self.share_what_is_left(&mut record));
         if !errors.is_empty() && record.treatment.on_error == OnError::Fail {
             return Err(self.roll_back(state, &record, &plan, &snapshot, pid, errors));
         }
-        record.phase = if errors.is_empty() { Phase::Applied } else { Phase::Degraded };
         record.errors = errors.iter().map(ToString::to_string).collect();
-        if let Err(error) = self.store.save(&state.id, &record) {
+        if let Err(error) = self.store.finish(&state.id, &mut record) {
             record.errors.push(error.to_string());
         }
         Ok(report(&record))
@@ -124,7 +125,7 @@ impl Hook {
         for (group, before) in shared_before(&record.writes, snapshot) {
             errors.extend(self.store.add_to_journal(&group, &before).err());
         }
-        errors.extend(self.store.save(&state.id, record).err());
+        errors.extend(self.store.begin(&state.id, record).err());
         errors
     }
 
@@ -135,7 +136,12 @@ impl Hook {
         if !matches!(record.treatment.cpus, CpusRule::SharedPool | CpusRule::BestEffortPool) {
             return errors;
         }
+        let was_shrunk = record.writes.iter().any(|done| done.write.knob == Knob::Cpus);
         for _ in 0..LOOKS {
+            // By far the most common case: nobody owned CPUs then, and nobody does now.
+            if !was_shrunk && self.store.claims().is_ok_and(|claims| claims.is_empty()) {
+                break;
+            }
             match self.pool_writes(record) {
                 Ok(writes) if writes.is_empty() => break,
                 Ok(writes) => errors.extend(apply::bring(&writes)),

@@ -62,12 +62,11 @@ impl Hook {
         };
         let sources = self.sources();
         let claims = sources.live_claims()?;
+        let nobody_owns = claims.is_empty() && self.cpus.system.is_empty();
         let Some(now) = group.read(Knob::Cpus)?.as_ref().and_then(Value::set).cloned() else {
             return Ok(Vec::new());
         };
-        let nobody_owns = claims.is_empty() && self.cpus.system.is_empty();
-        let is_whole = now == *allowed || now.is_empty();
-        if nobody_owns && is_whole {
+        if nobody_owns && (now == *allowed || now.is_empty()) {
             return Ok(Vec::new());
         }
         let node = sources.node(&claims)?;

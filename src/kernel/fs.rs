@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Control files, sysctls and topology files are at most a page; anything beyond this is not one of them.
-const MAX_TEXT: u64 = 256 * 1024;
+/// A control file, sysctl or `/proc/<pid>/cgroup` fits into a page in nearly every case: one `read` and no growing.
+const PAGE: usize = 4096;
+
+/// The few longer ones (mount tables, topologies) are read to this length; anything beyond it is not one of them.
+const MAX_TEXT: u64 = 1024 * 1024;
 
 /// Where the kernel's file systems are. Everything is read and written below `root`, which is `/` on a live node
 /// and a fixture tree for kernels that cannot be had.
@@ -42,11 +45,18 @@ impl Roots {
 /// Reads a small text file without its trailing newline.
 pub fn read(path: &Path) -> Result<String> {
     let fail = |e: &io::Error| Error::os("read", path, e);
-    let file = File::open(path).map_err(|e| fail(&e))?;
-    let mut text = String::new();
-    file.take(MAX_TEXT).read_to_string(&mut text).map_err(|e| fail(&e))?;
-    text.truncate(text.trim_end_matches('\n').len());
-    Ok(text)
+    let mut file = File::open(path).map_err(|e| fail(&e))?;
+    let mut page = [0; PAGE];
+    let length = file.read(&mut page).map_err(|e| fail(&e))?;
+    let mut bytes = page.get(..length).unwrap_or_default().to_vec();
+    // The kernel hands out what fits: a full page says that there may be more.
+    if length == PAGE {
+        file.take(MAX_TEXT).read_to_end(&mut bytes).map_err(|e| fail(&e))?;
+    }
+    while bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    String::from_utf8(bytes).map_err(|_| Error::invalid(path.display().to_string(), "not UTF-8 text"))
 }
 
 /// The same, where the file's absence is an answer.

@@ -34,7 +34,7 @@ pub struct PodPlace {
     pub other_bursts: i64,
 }
 
-/// The container's CPU time as the runtime set it.
+/// The container's CPU time as the runtime set it; weight and period are read only for plans that need them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTime {
     /// `cpu.shares` on v1, `cpu.weight` on v2.

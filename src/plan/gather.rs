@@ -12,6 +12,7 @@ use crate::kernel::fs::Roots;
 use crate::kernel::group::{Group, Groups};
 use crate::kernel::identity::{Ladder, Wish};
 use crate::kernel::topology::Topology;
+use crate::policy::config::Placement;
 use crate::policy::treatment::{CpusRule, Treatment};
 use crate::qos::QosClass;
 use crate::record::{Claim, Record, Store, Who};
@@ -53,7 +54,7 @@ impl Sources<'_> {
         earlier: Option<&Record>,
     ) -> Result<Facts> {
         let groups = &place.groups;
-        let cpu = cpu_time(&groups.cpu)?;
+        let cpu = cpu_time(&groups.cpu, needs_weight(treatment))?;
         let pod = place.pod.as_ref().map(|pod| self.pod(treatment, place, pod)).transpose()?;
         let mut facts = Facts {
             groups: groups.clone(),
@@ -81,7 +82,7 @@ impl Sources<'_> {
     }
 
     fn pod(&self, treatment: &Treatment, place: &Place, pod: &Groups) -> Result<PodPlace> {
-        let time = cpu_time(&pod.cpu)?;
+        let time = cpu_time(&pod.cpu, treatment.pod_batch.is_some())?;
         // The pod's burst is the sum of its containers', read from the containers that are there.
         let other_bursts = if treatment.burst.is_some() && time.quota > 0 {
             let others = pod.cpu.children().into_iter().filter(|child| *child != place.groups.cpu);
@@ -240,15 +241,29 @@ pub fn owner(place: &Place, who: &Who) -> String {
     place.pod_uid.clone().unwrap_or_else(|| who.id.clone())
 }
 
-fn cpu_time(group: &Group) -> Result<CpuTime> {
+/// Whether a plan may carry weight and period over into the class tree, count CPUs by them, or write batch limits.
+fn needs_weight(treatment: &Treatment) -> bool {
+    let may_move = match treatment.placement {
+        Placement::Keep => false,
+        Placement::ClassTree => true,
+        Placement::Auto => treatment.class == QosClass::Be,
+    };
+    may_move || treatment.cpus == CpusRule::Allocate || treatment.batch.is_some()
+}
+
+fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
+    let int = |knob| -> Result<Option<i64>> { Ok(group.read(knob)?.and_then(|value| value.int())) };
+    let quota = int(Knob::Quota)?.unwrap_or(-1);
+    if !with_weight {
+        return Ok(CpuTime { weight: 0, quota, period: DEFAULT_PERIOD });
+    }
     let weight = match group.version {
         Version::V1 => Knob::Shares,
         Version::V2 => Knob::Weight,
     };
-    let int = |knob| -> Result<Option<i64>> { Ok(group.read(knob)?.and_then(|value| value.int())) };
     Ok(CpuTime {
         weight: int(weight)?.unwrap_or(0),
-        quota: int(Knob::Quota)?.unwrap_or(-1),
+        quota,
         period: int(Knob::Period)?.unwrap_or(DEFAULT_PERIOD),
     })
 }

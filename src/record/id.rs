@@ -9,7 +9,7 @@ use crate::error::Error;
 const MAX: usize = 200;
 
 /// A container id: letters, digits and `_+-.`, as runc allows (libcontainer's `validateID`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContainerId(String);
 
 impl ContainerId {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! containers/<id>.json   one treated container: who, what was asked, what was planned, what was there before
+//!           <id>.applying  the same, while its values are being written
 //! exclusive/<id>.json    the CPUs a container owns
 //! groups/<hash>.json     what a shared group said before Plimsoll wrote to it
 //! lock                   held while CPUs change hands
@@ -36,10 +37,10 @@ use crate::policy::treatment::Treatment;
 pub const VERSION: u32 = 1;
 
 /// How far a container's treatment has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
     /// Written before the first cgroup file: what follows may have been cut off anywhere.
+    #[default]
     Applying,
     /// Everything was written and read back.
     Applied,
@@ -75,7 +76,8 @@ pub struct Record {
     pub pid: i32,
     /// Seconds since the epoch.
     pub created: u64,
-    /// How far it came.
+    /// How far it came; told by the file's name and its errors, not written down.
+    #[serde(skip)]
     pub phase: Phase,
     /// What it was to get.
     pub treatment: Treatment,
@@ -128,6 +130,12 @@ impl Record {
             lost: plan.lost.clone(),
             errors: Vec::new(),
         }
+    }
+
+    /// Whether nothing went wrong and every file says what was planned: the record of the plan says it all.
+    fn went_as_planned(&self) -> bool {
+        self.errors.is_empty()
+            && self.writes.iter().all(|done| done.after.as_ref() == Some(&done.write.value))
     }
 
     /// Whether the container's group is still there.

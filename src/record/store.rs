@@ -9,8 +9,14 @@ use nix::errno::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Claim, ContainerId, Record, VERSION};
+use super::{Claim, ContainerId, Phase, Record, VERSION};
 use crate::error::{Error, Result};
+
+/// The ending of a finished record, and of claims and journals.
+const DONE: &str = "json";
+
+/// The ending of a record while its values are being written.
+const INTENT: &str = "applying";
 
 /// Records are a few kilobytes; anything beyond this is not one.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -37,44 +43,66 @@ impl Store {
         self.dir.join("disabled").exists()
     }
 
-    fn record_path(&self, id: &ContainerId) -> PathBuf {
-        self.dir.join("containers").join(format!("{id}.json"))
+    fn record_path(&self, id: &ContainerId, ending: &str) -> PathBuf {
+        self.dir.join("containers").join(format!("{id}.{ending}"))
     }
 
     /// The record of a container; `None` where it has none, an error where it cannot be understood.
     pub fn load(&self, id: &ContainerId) -> Result<Option<Record>> {
-        let path = self.record_path(id);
-        let Some(record) = read_json::<Record>(&path)? else {
-            return Ok(None);
+        let path = self.record_path(id, DONE);
+        let (record, phase) = match read_json::<Record>(&path)? {
+            Some(record) => (record, Phase::Applied),
+            // A file cut off while the intent was written: nothing was done yet.
+            None => match read_json::<Record>(&self.record_path(id, INTENT))? {
+                Some(record) => (record, Phase::Applying),
+                None => return Ok(None),
+            },
         };
         if record.version != VERSION {
             return Err(Error::invalid(
                 path.display().to_string(),
                 format!("record version {} is not {VERSION}", record.version),
             )
-            .hint("it was written by another version of Plimsoll; `plimsoll repair` removes it once the container is gone"));
+            .hint("it was written by another version of Plimsoll; `plimsoll repair` removes it"));
         }
-        Ok(Some(record))
+        Ok(Some(settled(record, phase)))
     }
 
-    /// Writes a record.
-    pub fn save(&self, id: &ContainerId, record: &Record) -> Result<()> {
-        write_json(&self.record_path(id), record)
+    /// Writes down what is about to be done. Not atomic, and need not be: a torn intent means that nothing was done.
+    pub fn begin(&self, id: &ContainerId, record: &Record) -> Result<()> {
+        let path = self.record_path(id, INTENT);
+        create(&path, &json(&path, record)?)
+    }
+
+    /// Writes down what was done. Where everything went as planned, the intent says it all and only its name changes:
+    /// a file system may take a hundred times as long to replace a file.
+    pub fn finish(&self, id: &ContainerId, record: &mut Record) -> Result<()> {
+        record.phase = if record.errors.is_empty() { Phase::Applied } else { Phase::Degraded };
+        let (intent, done) = (self.record_path(id, INTENT), self.record_path(id, DONE));
+        if record.went_as_planned() && fs::rename(&intent, &done).is_ok() {
+            return Ok(());
+        }
+        write_json(&done, record)?;
+        remove_file(&intent)
     }
 
     /// Removes a record; one that is not there is fine.
     pub fn remove(&self, id: &ContainerId) -> Result<()> {
-        remove_file(&self.record_path(id))
+        let done = remove_file(&self.record_path(id, DONE));
+        remove_file(&self.record_path(id, INTENT)).and(done)
     }
 
     /// Whether a container has a record.
     pub fn has(&self, id: &ContainerId) -> bool {
-        self.record_path(id).exists()
+        self.record_path(id, DONE).exists() || self.record_path(id, INTENT).exists()
     }
 
     /// Every record, with what went wrong for those that cannot be understood, by id.
     pub fn records(&self) -> Result<Vec<(ContainerId, Result<Record>)>> {
-        let ids = self.ids("containers")?;
+        let mut ids = self.ids("containers", DONE)?;
+        ids.extend(self.ids("containers", INTENT)?);
+        ids.sort_unstable();
+        ids.dedup();
         Ok(ids
             .into_iter()
             .filter_map(|id| match self.load(&id) {
@@ -87,7 +115,7 @@ impl Store {
 
     /// The CPUs that are owned, with what went wrong for claims that cannot be understood, by id.
     pub fn claims(&self) -> Result<Vec<(ContainerId, Result<Claim>)>> {
-        let ids = self.ids("exclusive")?;
+        let ids = self.ids("exclusive", DONE)?;
         Ok(ids
             .into_iter()
             .filter_map(|id| match read_json(&self.claim_path(&id)) {
@@ -145,9 +173,10 @@ impl Store {
         Ok(names)
     }
 
-    fn ids(&self, folder: &str) -> Result<Vec<ContainerId>> {
+    fn ids(&self, folder: &str, ending: &str) -> Result<Vec<ContainerId>> {
         let names = self.names(folder)?;
-        Ok(names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
+        let id = |name: &String| name.strip_suffix(ending)?.strip_suffix('.')?.parse().ok();
+        Ok(names.iter().filter_map(id).collect())
     }
 }
 
@@ -165,14 +194,28 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     })
 }
 
-/// Writes a file whole or not at all: a reader sees the old one or the new one.
-pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let text = serde_json::to_vec(value)
+fn settled(mut record: Record, phase: Phase) -> Record {
+    record.phase = if record.errors.is_empty() { phase } else { Phase::Degraded };
+    if record.phase == Phase::Applied {
+        for done in record.writes.iter_mut().filter(|done| done.after.is_none()) {
+            done.after = Some(done.write.value.clone());
+        }
+    }
+    record
+}
+
+fn json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>> {
+    // Records are one to four kilobytes: no growing.
+    let mut text = Vec::with_capacity(8 * 1024);
+    serde_json::to_writer(&mut text, value)
         .map_err(|e| Error::invalid(path.display().to_string(), format!("cannot be serialised: {e}")))?;
-    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let create = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary);
-    let opened = match create() {
+    Ok(text)
+}
+
+/// Creates a file, its folder too where that is missing.
+fn create(path: &Path, text: &[u8]) -> Result<()> {
+    let open = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path);
+    let opened = match open() {
         Err(e) if e.kind() == ErrorKind::NotFound => {
             if let Some(dir) = path.parent() {
                 fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|e| {
@@ -180,14 +223,11 @@ pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
                         .hint("records are kept there; without it nothing is undone at the container's end")
                 })?;
             }
-            create()
+            open()
         }
         opened => opened,
     };
-    let result =
-        opened.and_then(|mut file| file.write_all(&text)).and_then(|()| fs::rename(&temporary, path));
-    result.map_err(|e| {
-        let _ = fs::remove_file(&temporary);
+    opened.and_then(|mut file| file.write_all(text)).map_err(|e| {
         let error = Error::os("write", path, &e);
         match error.as_errno() {
             Some(Errno::ENOSPC) => error.hint("the file system is full"),
@@ -195,6 +235,18 @@ pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
             _ => error,
         }
     })
+}
+
+/// Writes a file whole or not at all: a reader sees the old one or the new one.
+pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let renamed = create(&temporary, &json(path, value)?)
+        .and_then(|()| fs::rename(&temporary, path).map_err(|e| Error::os("write", path, &e)));
+    if renamed.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    renamed
 }
 
 pub(super) fn remove_file(path: &Path) -> Result<()> {
