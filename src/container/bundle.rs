@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::state::Annotations;
+use super::pairs::Annotations;
 use crate::error::{Error, Result};
 
 /// How large a `config.json` may be; real ones are tens of kilobytes.

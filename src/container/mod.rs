@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod kube;
+mod pairs;
 pub mod place;
 pub mod state;
 

@@ -13,11 +13,11 @@ use std::time::Duration;
 use crate::container::{Place, State};
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
-use crate::kernel::identity::Wish;
+use crate::kernel::identity::{Rung, Wish};
 use crate::log::{Level, Logger};
 use crate::plan::TreeShape;
 use crate::plan::gather::{CpuSettings, Sources};
-use crate::policy::config::{Config, OnError, Placement};
+use crate::policy::config::{self, Config, CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
 use crate::policy::decide::Rules;
 use crate::qos::QosClass;
 use crate::record::Store;
@@ -113,7 +113,7 @@ impl Hook {
         let logger = Logger::new(&config);
         let rules = Rules::of(&config, &roots)?;
         Ok(Self {
-            wish: Wish::from(&config.identity),
+            wish: wish(&config.identity),
             cpus: CpuSettings {
                 reserved: config.exclusive.reserved_cpus.clone(),
                 min_shared: config.exclusive.min_shared_cpus,
@@ -210,6 +210,23 @@ impl Hook {
                 .hint("only a running container can be placed")
         })?;
         Ok((pid, Place::of(&self.roots, state, pid)?))
+    }
+}
+
+/// The identity ladder's settings.
+fn wish(settings: &config::Identity) -> Wish {
+    Wish {
+        only: match settings.mechanism {
+            Mechanism::Auto => None,
+            Mechanism::GroupIdentity => Some(Rung::GroupIdentity),
+            Mechanism::QosLevel => Some(Rung::QosLevel),
+            Mechanism::Offline => Some(Rung::Offline),
+            Mechanism::Idle => Some(Rung::Idle),
+            Mechanism::Weight => Some(Rung::Weight),
+            Mechanism::None => Some(Rung::None),
+        },
+        may_enable: settings.group_identity_switch == IdentitySwitch::Enable,
+        may_disable_core_scheduling: settings.core_scheduling == CoreScheduling::Disable,
     }
 }
 

@@ -9,7 +9,6 @@ use super::fs::{self, Roots};
 use super::group::Group;
 use super::sysctl::Switch;
 use crate::error::Result;
-use crate::policy::config::{self, CoreScheduling, IdentitySwitch, Mechanism};
 
 /// A mechanism, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -165,24 +164,6 @@ pub struct Wish {
 impl Default for Wish {
     fn default() -> Self {
         Self { only: None, may_enable: true, may_disable_core_scheduling: false }
-    }
-}
-
-impl From<&config::Identity> for Wish {
-    fn from(settings: &config::Identity) -> Self {
-        Self {
-            only: match settings.mechanism {
-                Mechanism::Auto => None,
-                Mechanism::GroupIdentity => Some(Rung::GroupIdentity),
-                Mechanism::QosLevel => Some(Rung::QosLevel),
-                Mechanism::Offline => Some(Rung::Offline),
-                Mechanism::Idle => Some(Rung::Idle),
-                Mechanism::Weight => Some(Rung::Weight),
-                Mechanism::None => Some(Rung::None),
-            },
-            may_enable: settings.group_identity_switch == IdentitySwitch::Enable,
-            may_disable_core_scheduling: settings.core_scheduling == CoreScheduling::Disable,
-        }
     }
 }
 

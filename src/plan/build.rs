@@ -1,6 +1,6 @@
 //! From treatment and facts to the plan.
 
-use super::facts::{BurstRule, Facts, Neighbour, NodeCpus, PodPlace};
+use super::facts::{BurstRule, Facts, PodPlace};
 use super::{Level, Plan, TreeMove, Write};
 use crate::kernel::control::{Controller, Knob, Value, Version};
 use crate::kernel::group::{Group, Groups};
@@ -9,7 +9,7 @@ use crate::policy::config::Placement;
 use crate::policy::koordinator::batch::Limits;
 use crate::policy::koordinator::cpu::{PERIOD_US, shares_to_weight};
 use crate::policy::koordinator::identity::IdentityRule;
-use crate::policy::treatment::{Burst, CpusRule, Treatment};
+use crate::policy::treatment::{Burst, Treatment};
 use crate::qos::{KubeQos, QosClass};
 
 /// The class tree's shape, from the configuration.
@@ -56,21 +56,29 @@ pub fn build(treatment: &Treatment, facts: &Facts, shape: &TreeShape) -> Plan {
 }
 
 /// Where the writes go.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     pod: Option<Groups>,
     tree: Option<&'a TreeMove>,
-    groups: &'a Groups,
+    pub(super) groups: &'a Groups,
 }
 
-struct Builder<'a> {
-    treatment: &'a Treatment,
-    facts: &'a Facts,
-    writes: Vec<Write>,
-    lost: Vec<String>,
+/// The plan in the making.
+pub(super) struct Builder<'a> {
+    pub(super) treatment: &'a Treatment,
+    pub(super) facts: &'a Facts,
+    pub(super) writes: Vec<Write>,
+    pub(super) lost: Vec<String>,
 }
 
 impl Builder<'_> {
-    fn set(&mut self, level: Level, group: Option<&Group>, knob: Knob, value: Value, why: impl Into<String>) {
+    pub(super) fn set(
+        &mut self,
+        level: Level,
+        group: Option<&Group>,
+        knob: Knob,
+        value: Value,
+        why: impl Into<String>,
+    ) {
         let Some(group) = group else {
             self.lost.push(format!("{knob}: no hierarchy with the {} controller", knob.controller().name()));
             return;
@@ -357,67 +365,6 @@ impl Builder<'_> {
             }
         }
     }
-
-    fn cpus(&mut self, place: &Place<'_>) {
-        let Some(now) = &self.facts.cpus else {
-            if self.treatment.cpus != CpusRule::Keep {
-                self.lost.push("cpus: no hierarchy with the cpuset controller".to_owned());
-            }
-            return;
-        };
-        let own = self.facts.own.clone();
-        self.lost.extend(self.facts.refusal.clone());
-        let (cpus, why) = match (&self.treatment.cpus, own) {
-            (CpusRule::Keep, _) => (None, ""),
-            (CpusRule::Allocate, Some(own)) => (Some(own), "CPUs of its own, whole cores near each other"),
-            (_, Some(own)) if self.treatment.class == QosClass::System => (Some(own), "the system CPUs"),
-            (_, Some(own)) => (Some(own), "the scheduler's choice (resource-status)"),
-            // Whoever gets no CPUs of its own shares.
-            (_, None) => {
-                let pool = self.facts.node.pool(self.treatment.class).intersection(now);
-                if pool.is_empty() {
-                    self.lost
-                        .push(format!("cpus: nothing is left of {now} beside the CPUs others own; kept"));
-                }
-                let why = match self.treatment.class {
-                    QosClass::Be => "all CPUs but LSE's",
-                    _ => "the shared pool: all CPUs but LSE's and LSR's",
-                };
-                let nobody_owns = self.facts.node.is_whole() && pool == *now;
-                ((!pool.is_empty() && !nobody_owns).then_some(pool), why)
-            }
-        };
-        if let Some(cpus) = cpus {
-            self.set(Level::Container, place.groups.cpuset.as_ref(), Knob::Cpus, Value::Set(cpus), why);
-        }
-        let (writes, lost) = share(&self.facts.node, &self.facts.neighbours);
-        self.writes.extend(writes);
-        self.lost.extend(lost);
-    }
-}
-
-/// What other containers share once it is settled who owns which CPUs, and who is left with nothing.
-pub fn share(node: &NodeCpus, neighbours: &[Neighbour]) -> (Vec<Write>, Vec<String>) {
-    let (mut writes, mut lost) = (Vec::new(), Vec::new());
-    for neighbour in neighbours {
-        let pool = node.pool(neighbour.class).intersection(&neighbour.allowed);
-        if pool.is_empty() {
-            lost.push(format!(
-                "cpus: {} has no CPU left beside those others own; it keeps {}",
-                neighbour.id, neighbour.now
-            ));
-        } else if pool != neighbour.now {
-            writes.push(Write {
-                level: Level::Neighbour,
-                group: neighbour.group.clone(),
-                knob: Knob::Cpus,
-                value: Value::Set(pool),
-                fallback: None,
-                why: format!("{} container {} shares what nobody owns", neighbour.class, neighbour.id),
-            });
-        }
-    }
-    (writes, lost)
 }
 
 /// The container's groups after a move.

@@ -1,13 +1,15 @@
 //! What would be written: a pure function from a treatment and what is there to a list of writes with reasons.
 
 mod build;
+mod cpus;
 pub mod exclusive;
 pub mod facts;
 pub mod gather;
 
 use serde::{Deserialize, Serialize};
 
-pub use build::{TreeShape, build, share};
+pub use build::{TreeShape, build};
+pub use cpus::share;
 
 use crate::kernel::control::{Knob, Value};
 use crate::kernel::group::{Group, Groups};
