@@ -8,7 +8,8 @@ mod mistakes;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use plimsoll::policy::config::{BurstPolicy, Config, Mechanism, OnError, Placement};
+use plimsoll::annotations::BurstPolicy;
+use plimsoll::policy::config::{Config, Mechanism, OnError, Placement};
 use plimsoll::qos::QosClass;
 use tempfile::TempDir;
 

@@ -1,6 +1,6 @@
 //! The spine, with the real runc on the real hierarchy: what each class's first process sees when it starts.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod common;
 

@@ -135,7 +135,10 @@ mod tests {
         Write { level: Level::Container, group, knob, value, fallback: None, why: String::new() }
     }
 
-    fn ordered(given: &[(&str, Knob, Value, Option<Value>, Option<i64>)]) -> Vec<String> {
+    /// Group, knob, value wanted, value before, and the group's burst before.
+    type Given<'a> = (&'a str, Knob, Value, Option<Value>, Option<i64>);
+
+    fn ordered(given: &[Given<'_>]) -> Vec<String> {
         let writes: Vec<Write> =
             given.iter().map(|(path, knob, value, ..)| write(path, *knob, value.clone())).collect();
         let pending: Vec<Pending<'_>> = writes

@@ -86,7 +86,7 @@ impl Rung {
             Self::QosLevel => vec![Setting {
                 knob: Knob::QosLevel,
                 value: identity.into(),
-                fallback: (identity > 0 || identity < -1).then_some(if low { -1 } else { 0 }),
+                fallback: (!(-1..=0).contains(&identity)).then_some(if low { -1 } else { 0 }),
             }],
             Self::Offline => vec![Setting::new(Knob::Offline, low.into())],
             // Upstream has a knob for low only.
