@@ -122,6 +122,8 @@ impl Hook {
             match knob {
                 // The kernel never takes an offline group back.
                 Knob::QosLevel if before.int() >= Some(0) => false,
+                // It was the sum of whoever was left, not what the last container's record says.
+                Knob::Burst => true,
                 // The weight went when the group became idle.
                 Knob::Shares | Knob::Weight if leaves_idle => true,
                 // Somebody else has written it since: it is theirs now.
