@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Bundle, Sandbox, cgroup};
+use common::{Bundle, Sandbox, cgroup, wait_for};
 use serde_json::{Value, json};
 
 const QOS: &str = "koordinator.sh/qosClass";
@@ -154,7 +154,8 @@ fn a_pods_burst_is_the_sum_of_its_containers_and_shrinks_with_them() {
     // With the burst gone kubelet may shrink the pod again.
     sandbox.delete_force(&second).ok();
     assert_eq!(read(&pod, "cpu.cfs_burst_us"), "0");
-    cgroup::write(&pod, "cpu.cfs_quota_us", "5000").unwrap();
+    // (The kernel counts a removed group's quota until a grace period is over.)
+    wait_for("the pod's quota to shrink", || cgroup::write(&pod, "cpu.cfs_quota_us", "5000").ok());
 }
 
 /// Every file of a container's groups, but for counters and what names the container.
