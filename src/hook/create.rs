@@ -1,7 +1,6 @@
 //! `prestart` and `createRuntime`: everything a container gets, before its first instruction.
 
 use super::{Failure, Hook, Report};
-use crate::annotations::Request;
 use crate::apply::{self, Done, Snapshot};
 use crate::container::{Place, State};
 use crate::error::{Error, Result};
@@ -19,7 +18,7 @@ const LOOKS: usize = 4;
 
 impl Hook {
     pub(super) fn create(&self, state: &State) -> Result<Report, Failure> {
-        let request = Request::read(state.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+        let request = super::request(state);
         if request.is_empty() && !self.config.kube_qos {
             return Ok(Report::default());
         }

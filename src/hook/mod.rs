@@ -10,6 +10,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::annotations::Request;
 use crate::container::{Place, State};
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
@@ -203,6 +204,11 @@ impl Hook {
         if fails { Err(failure.error) } else { Ok(()) }
     }
 
+    /// Whether a container asks for anything.
+    fn asks(&self, state: &State) -> bool {
+        self.config.kube_qos || !request(state).is_empty()
+    }
+
     /// The container's place, by its process.
     fn place(&self, state: &State) -> Result<(i32, Place)> {
         let pid = state.pid.ok_or_else(|| {
@@ -211,6 +217,11 @@ impl Hook {
         })?;
         Ok((pid, Place::of(&self.roots, state, pid)?))
     }
+}
+
+/// What a container's annotations ask for.
+fn request(state: &State) -> Request {
+    Request::read(state.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))
 }
 
 /// The identity ladder's settings.

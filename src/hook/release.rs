@@ -13,12 +13,10 @@ impl Hook {
     pub(super) fn stop(&self, state: &State) -> Result<Report> {
         let errors = match self.store.load(&state.id) {
             Ok(Some(record)) => self.release(&state.id, &record),
-            // No record: nothing was asked for, or it was lost; then the claim and the class tree's groups still
-            // bear the container's id.
-            Ok(None) if !self.store.has_claim(&state.id) && !self.tree_root_exists() => {
-                return Ok(Report::default());
-            }
-            Ok(None) => self.release_by_id(&state.id),
+            // No record although something was asked for: it was lost. The claim and the class tree's groups still bear
+            // the container's id.
+            Ok(None) if self.asks(state) => self.release_by_id(&state.id),
+            Ok(None) => return Ok(Report::default()),
             Err(error) => {
                 let mut errors = vec![error];
                 errors.extend(self.release_by_id(&state.id));
@@ -135,10 +133,6 @@ impl Hook {
         let mut errors = apply::bring(&writes);
         errors.extend(self.store.remove_journal(group).err());
         errors
-    }
-
-    fn tree_root_exists(&self) -> bool {
-        self.tree_roots().iter().any(Group::exists)
     }
 }
 
