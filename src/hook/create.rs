@@ -66,7 +66,7 @@ impl Hook {
         earlier: Option<&Record>,
     ) -> Result<Report> {
         let mut errors: Vec<Error> = Vec::new();
-        let _lock = if treatment.owns_cpus() {
+        let lock = if treatment.owns_cpus() {
             match self.store.lock(self.lock_budget()) {
                 Ok(lock) => Some(lock),
                 Err(error) => {
@@ -82,6 +82,8 @@ impl Hook {
         let facts = sources.facts(&treatment, place, &who, earlier)?;
         if let Some(refusal) = &facts.refusal {
             errors.push(Error::invalid(format!("CPUs of its own for {}", treatment.class), refusal.clone()));
+            // Whoever gets none of its own shares, and goes on to make room for those who have some.
+            treatment.cpus = CpusRule::SharedPool;
         }
         let plan = plan::build(&treatment, &facts, self.shape());
         let snapshot = Snapshot::take(&plan.writes, plan.tree.as_ref())?;
@@ -107,8 +109,10 @@ impl Hook {
             done.after = after;
         }
         errors.extend(failed);
-        errors.extend(self.share_what_is_left(&mut record));
+        errors.extend(self.share_what_is_left(&record));
         if !errors.is_empty() && record.treatment.on_error == OnError::Fail {
+            // Giving CPUs back takes the lock again.
+            drop(lock);
             return Err(self.roll_back(state, &record, &plan, &snapshot, pid, errors));
         }
         record.errors = errors.iter().map(ToString::to_string).collect();
@@ -130,9 +134,12 @@ impl Hook {
     }
 
     /// An exclusive container may have taken CPUs between this container's look and its write: look again until
-    /// nothing changed. It finds this container's record, so one of the two sees the other.
-    fn share_what_is_left(&self, record: &mut Record) -> Vec<Error> {
+    /// nothing changed. Each looks again after it has left its own record or claim, so one of the two sees the other.
+    fn share_what_is_left(&self, record: &Record) -> Vec<Error> {
         let mut errors = Vec::new();
+        if record.treatment.owns_cpus() {
+            return self.share_anew();
+        }
         if !matches!(record.treatment.cpus, CpusRule::SharedPool | CpusRule::BestEffortPool) {
             return errors;
         }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use claim::Claim;
 pub use id::ContainerId;
 pub use journal::Journal;
-pub use lock::NodeLock;
+pub use lock::{GroupLock, NodeLock};
 pub use store::Store;
 
 use crate::apply::Done;
