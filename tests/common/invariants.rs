@@ -147,7 +147,10 @@ fn files(sandbox: &Sandbox, broken: &mut Vec<String>) {
     for folder in ["containers", "exclusive", "groups"] {
         for name in names(&sandbox.run_dir().join(folder)) {
             let text = fs::read(sandbox.run_dir().join(folder).join(&name)).unwrap();
-            if name.starts_with('.') || serde_json::from_slice::<serde_json::Value>(&text).is_err() {
+            if name.starts_with('.')
+                || name.ends_with(".applying")
+                || serde_json::from_slice::<serde_json::Value>(&text).is_err()
+            {
                 broken.push(format!("half-written file {folder}/{name}"));
             }
         }
@@ -185,7 +188,12 @@ fn owners(sandbox: &Sandbox, lse: &mut CpuSet, lsr: &mut CpuSet, broken: &mut Ve
                     broken.push(format!("{id} owns {} and has {has:?}", claim.cpus));
                 }
             }
-            _ => broken.push(format!("claim of {id}, which has no record")),
+            _ => {
+                let has = cgroup::read(&claim.group.path, "cpuset.cpus");
+                if has != Some(claim.cpus.to_string()) {
+                    broken.push(format!("claim of {id}, which has no record and {has:?}"));
+                }
+            }
         }
         let set = if claim.class == QosClass::Lse { &mut *lse } else { &mut *lsr };
         *set = set.union(&claim.cpus);
