@@ -6,7 +6,7 @@
 mod common;
 
 use common::invariants::{self, claims, online};
-use common::traced::Stopped;
+use common::traced::{Stopped, points, state};
 use common::{Bundle, Hook, Sandbox, cgroup};
 use plimsoll::cpuset::CpuSet;
 
@@ -323,6 +323,27 @@ fn a_newcomer_that_looks_around_before_the_claim_is_made_leaves_the_cpus_too() {
     for bundle in [&owner, &ls, &be] {
         assert_eq!(cpuset(bundle.group()), if bundle.id == "own" { own.clone() } else { rest.clone() });
     }
+    invariants::hold(&sandbox);
+}
+
+#[test]
+fn a_container_that_is_checked_while_cpus_change_hands_leaves_them_too() {
+    let Some((own, rest)) = cpus() else { return };
+    let sandbox = Sandbox::new("poststart");
+    let ls = bundle(&sandbox, "ls", "LS");
+    sandbox.run_detached(&ls).ok();
+    // Somebody took a CPU away that nobody owns: poststart is about to give it back.
+    let disturb = || cgroup::write(ls.group(), "cpuset.cpus", &rest.to_string()).unwrap();
+    disturb();
+    let points = points(&sandbox, "poststart", &state(&sandbox, &ls));
+    assert_eq!(cpuset(ls.group()), own.union(&rest));
+    let opened = points.iter().find(|point| point.text.contains("cpuset.cpus")).unwrap();
+    disturb();
+    let stopped = Stopped::hook(&sandbox, &ls, "poststart", &opened.call, opened.n);
+    let owner = owning(&sandbox, "own", "LSE", &own);
+    sandbox.create(&owner).ok();
+    stopped.go_on();
+    assert_eq!(cpuset(ls.group()), rest);
     invariants::hold(&sandbox);
 }
 

@@ -156,7 +156,7 @@ impl Hook {
         if !matches!(record.treatment.cpus, CpusRule::SharedPool | CpusRule::BestEffortPool) {
             return errors;
         }
-        let was_shrunk = record.writes.iter().any(|done| done.write.knob == Knob::Cpus);
+        let mut was_shrunk = record.writes.iter().any(|done| done.write.knob == Knob::Cpus);
         for _ in 0..LOOKS {
             // By far the most common case: nobody owned CPUs then, and nobody does now.
             if !was_shrunk && self.store.claims().is_ok_and(|claims| claims.is_empty()) {
@@ -164,7 +164,10 @@ impl Hook {
             }
             match self.pool_writes(record) {
                 Ok(writes) if writes.is_empty() => break,
-                Ok(writes) => errors.extend(apply::bring(&writes)),
+                Ok(writes) => {
+                    was_shrunk = true;
+                    errors.extend(apply::bring(&writes));
+                }
                 Err(error) => {
                     errors.push(error);
                     break;

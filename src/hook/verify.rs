@@ -34,7 +34,10 @@ impl Hook {
         if drift.is_empty() {
             return Ok(Report::default());
         }
-        let errors: Vec<Error> = apply::bring(&drift);
+        let mut errors: Vec<Error> = apply::bring(&drift);
+        if !record.treatment.owns_cpus() {
+            errors.extend(self.share_what_is_left(&record));
+        }
         let files: Vec<String> = drift
             .iter()
             .map(|write| format!("{} {} = {}", write.level.name(), write.knob, write.value))
