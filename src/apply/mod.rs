@@ -114,8 +114,9 @@ impl Snapshot {
 pub fn apply(plan: &Plan, snapshot: &Snapshot, roots: &Roots, pid: i32) -> (Vec<Option<Value>>, Vec<Error>) {
     let mut errors = Vec::new();
     let mut writes: Vec<(usize, &Write)> = plan.writes.iter().enumerate().collect();
+    let mut made = Vec::new();
     if let Some(tree) = &plan.tree {
-        if let Err(error) = make(&tree.make) {
+        if let Err(error) = make(&tree.make, &mut made) {
             errors.push(error);
             writes.retain(|(_, write)| write.group.exists());
         }
@@ -128,7 +129,7 @@ pub fn apply(plan: &Plan, snapshot: &Snapshot, roots: &Roots, pid: i32) -> (Vec<
         }
     }
     let mut after = vec![None; plan.writes.len()];
-    for ((index, _), value) in writes.iter().zip(run(&writes, snapshot, &mut errors)) {
+    for ((index, _), value) in writes.iter().zip(run(&writes, snapshot, &made, &mut errors)) {
         if let Some(slot) = after.get_mut(*index) {
             *slot = value;
         }
@@ -146,7 +147,7 @@ pub fn bring(writes: &[Write]) -> Vec<Error> {
     match Snapshot::take(writes, None) {
         Ok(snapshot) => {
             let mut errors = Vec::new();
-            run(&writes.iter().enumerate().collect::<Vec<_>>(), &snapshot, &mut errors);
+            run(&writes.iter().enumerate().collect::<Vec<_>>(), &snapshot, &[], &mut errors);
             errors
         }
         Err(error) => vec![error],
@@ -155,12 +156,18 @@ pub fn bring(writes: &[Write]) -> Vec<Error> {
 
 /// The steps, and a second look at every file that may have changed: what reads back wrong is written once more.
 /// Returns what the files say at the end, in the order of the writes.
-fn run(writes: &[(usize, &Write)], snapshot: &Snapshot, errors: &mut Vec<Error>) -> Vec<Option<Value>> {
+fn run(
+    writes: &[(usize, &Write)],
+    snapshot: &Snapshot,
+    made: &[Group],
+    errors: &mut Vec<Error>,
+) -> Vec<Option<Value>> {
     let pending: Vec<Pending<'_>> = writes
         .iter()
         .map(|(index, write)| Pending {
             write,
-            before: snapshot.values.get(*index).cloned().flatten(),
+            // A group that was there when it was looked at, and has been made anew since, says nothing of that.
+            before: snapshot.values.get(*index).cloned().flatten().filter(|_| !made.contains(&write.group)),
             burst_before: snapshot.bursts.get(*index).copied().flatten(),
         })
         .collect();

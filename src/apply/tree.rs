@@ -13,11 +13,11 @@ use crate::plan::TreeMove;
 /// How often the chain of groups is made anew when another container's end removes a part of it meanwhile.
 const ATTEMPTS: usize = 8;
 
-/// Makes the groups that are missing, parents first.
-pub fn make(groups: &[Group]) -> Result<()> {
+/// Makes the groups that are missing, parents first. Those made are put into `made`.
+pub fn make(groups: &[Group], made: &mut Vec<Group>) -> Result<()> {
     let mut result = Ok(());
     for _ in 0..ATTEMPTS {
-        result = groups.iter().try_for_each(make_one);
+        result = groups.iter().try_for_each(|group| make_one(group, made));
         match &result {
             Err(error) if error.is_gone() => {}
             _ => break,
@@ -26,10 +26,10 @@ pub fn make(groups: &[Group]) -> Result<()> {
     result
 }
 
-fn make_one(group: &Group) -> Result<()> {
+fn make_one(group: &Group, made: &mut Vec<Group>) -> Result<()> {
     let dir = group.dir();
     match DirBuilder::new().mode(0o755).create(&dir) {
-        Ok(()) => {}
+        Ok(()) => made.push(group.clone()),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
         Err(e) => return Err(Error::os("make group", &dir, &e)),
     }

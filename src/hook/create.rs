@@ -11,7 +11,7 @@ use crate::plan::{self, Level, Plan};
 use crate::policy::config::OnError;
 use crate::policy::decide::Asked;
 use crate::policy::treatment::{CpusRule, Treatment};
-use crate::record::{Claim, Phase, Record, Who};
+use crate::record::{Claim, GroupLock, Record, Who};
 
 /// How often a container that shares CPUs looks again whether someone took some meanwhile.
 const LOOKS: usize = 4;
@@ -41,18 +41,16 @@ impl Hook {
             return Ok(Report::default());
         };
         let failure = |error| Failure { class: Some(treatment.class), error };
-        let earlier = match self.store.load(&state.id) {
+        match self.store.load(&state.id) {
             // Both prestart and createRuntime may be configured, and either may run twice.
-            Ok(Some(record)) if record.pid == pid && record.phase != Phase::Applying => {
-                return self.verify(state).map_err(failure);
-            }
+            Ok(Some(record)) if record.pid == pid => return self.again(state, record).map_err(failure),
             Ok(Some(record)) => {
                 self.release(&state.id, &record);
-                None
             }
-            Ok(None) | Err(_) => None::<Record>,
-        };
-        self.treat(state, pid, &place, who, treatment.clone(), earlier.as_ref()).map_err(failure)
+            Ok(None) => {}
+            Err(error) => self.set_aside(&state.id, &error),
+        }
+        self.treat(state, pid, &place, who, treatment.clone()).map_err(failure)
     }
 
     fn treat(
@@ -62,10 +60,9 @@ impl Hook {
         place: &Place,
         who: Who,
         mut treatment: Treatment,
-        earlier: Option<&Record>,
     ) -> Result<Report> {
         let mut errors: Vec<Error> = Vec::new();
-        let _lock = if treatment.owns_cpus() {
+        let lock = if treatment.owns_cpus() {
             match self.store.lock(self.lock_budget()) {
                 Ok(lock) => Some(lock),
                 Err(error) => {
@@ -78,11 +75,15 @@ impl Hook {
             None
         };
         let sources = self.sources();
-        let facts = sources.facts(&treatment, place, &who, earlier)?;
+        let facts = sources.facts(&treatment, place, &who, None)?;
         if let Some(refusal) = &facts.refusal {
             errors.push(Error::invalid(format!("CPUs of its own for {}", treatment.class), refusal.clone()));
+            // Whoever gets none of its own shares, and goes on to make room for those who have some.
+            treatment.cpus = CpusRule::SharedPool;
         }
         let plan = plan::build(&treatment, &facts, self.shape());
+        // From the look at the values before until they are written down, nobody may put them back.
+        let shared = self.lock_shared(&plan, &mut errors);
         let snapshot = Snapshot::take(&plan.writes, plan.tree.as_ref())?;
         let allowed = facts.cpus.clone();
 
@@ -100,14 +101,17 @@ impl Hook {
         let planned: Vec<Done> = planned(&plan, &snapshot);
         let mut record = Record::planned(who, pid, treatment, &plan, place.groups.clone(), allowed, planned);
         errors.extend(self.remember(state, &record, &snapshot));
+        drop(shared);
 
         let (after, failed) = apply::apply(&plan, &snapshot, &self.roots, pid);
         for (done, after) in record.writes.iter_mut().zip(after) {
             done.after = after;
         }
         errors.extend(failed);
-        errors.extend(self.share_what_is_left(&mut record));
+        errors.extend(self.share_what_is_left(&record));
         if !errors.is_empty() && record.treatment.on_error == OnError::Fail {
+            // Giving CPUs back takes the lock again.
+            drop(lock);
             return Err(self.roll_back(state, &record, &plan, &snapshot, pid, errors));
         }
         record.errors = errors.iter().map(ToString::to_string).collect();
@@ -115,6 +119,19 @@ impl Hook {
             record.errors.push(error.to_string());
         }
         Ok(report(&record))
+    }
+
+    /// Locks the pod's groups that the plan writes; those of the class tree are put back by nobody.
+    fn lock_shared(&self, plan: &Plan, errors: &mut Vec<Error>) -> Vec<GroupLock> {
+        let mut groups: Vec<&Group> = Vec::new();
+        for write in plan.writes.iter().filter(|write| write.level == Level::Pod) {
+            let is_ours = plan.tree.as_ref().is_some_and(|tree| tree.make.contains(&write.group));
+            if !is_ours && !groups.contains(&&write.group) {
+                groups.push(&write.group);
+            }
+        }
+        let lock = |group| GroupLock::of(group, self.lock_budget()).map_err(|error| errors.push(error)).ok();
+        groups.into_iter().filter_map(lock).collect()
     }
 
     /// Writes the record and the shared groups' journals. Without them the container is treated all the same: a
@@ -129,13 +146,16 @@ impl Hook {
     }
 
     /// An exclusive container may have taken CPUs between this container's look and its write: look again until
-    /// nothing changed. It finds this container's record, so one of the two sees the other.
-    fn share_what_is_left(&self, record: &mut Record) -> Vec<Error> {
+    /// nothing changed. Each looks again after it has left its own record or claim, so one of the two sees the other.
+    pub(super) fn share_what_is_left(&self, record: &Record) -> Vec<Error> {
         let mut errors = Vec::new();
+        if record.treatment.owns_cpus() {
+            return self.share_anew();
+        }
         if !matches!(record.treatment.cpus, CpusRule::SharedPool | CpusRule::BestEffortPool) {
             return errors;
         }
-        let was_shrunk = record.writes.iter().any(|done| done.write.knob == Knob::Cpus);
+        let mut was_shrunk = record.writes.iter().any(|done| done.write.knob == Knob::Cpus);
         for _ in 0..LOOKS {
             // By far the most common case: nobody owned CPUs then, and nobody does now.
             if !was_shrunk && self.store.claims().is_ok_and(|claims| claims.is_empty()) {
@@ -143,7 +163,10 @@ impl Hook {
             }
             match self.pool_writes(record) {
                 Ok(writes) if writes.is_empty() => break,
-                Ok(writes) => errors.extend(apply::bring(&writes)),
+                Ok(writes) => {
+                    was_shrunk = true;
+                    errors.extend(apply::bring(&writes));
+                }
                 Err(error) => {
                     errors.push(error);
                     break;
@@ -206,7 +229,7 @@ fn shared_before(writes: &[Done], snapshot: &Snapshot) -> Vec<(Group, Vec<(Knob,
     groups
 }
 
-fn report(record: &Record) -> Report {
+pub(super) fn report(record: &Record) -> Report {
     let mut fields = vec![
         ("class", record.treatment.class.to_string()),
         ("source", record.treatment.source.clone()),

@@ -1,6 +1,7 @@
 //! The hook: one container's way from the state on standard input to its cgroup files, stage by stage.
 
 mod create;
+mod finish;
 mod release;
 pub mod repair;
 mod verify;

@@ -6,8 +6,11 @@ use crate::container::State;
 use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Value};
 use crate::kernel::group::Group;
+use crate::log;
+use crate::plan::facts::BurstRule;
+use crate::plan::gather::burst_rule;
 use crate::plan::{self, Level, Write};
-use crate::record::{ContainerId, Record};
+use crate::record::{ContainerId, GroupLock, Record};
 
 impl Hook {
     pub(super) fn stop(&self, state: &State) -> Result<Report> {
@@ -19,8 +22,9 @@ impl Hook {
             Ok(None) => return Ok(Report::default()),
             Err(error) => {
                 let mut errors = vec![error];
-                errors.extend(self.release_by_id(&state.id));
                 errors.extend(self.store.remove(&state.id).err());
+                errors.extend(self.release_by_id(&state.id));
+                errors.extend(self.restore_unused());
                 errors
             }
         };
@@ -48,6 +52,25 @@ impl Hook {
             errors.extend(apply::remove(&chain, &[leaf]));
         }
         errors
+    }
+
+    /// A record that cannot be understood makes room for a new one.
+    pub(super) fn set_aside(&self, id: &ContainerId, error: &Error) {
+        let text = error.to_string();
+        let fields = [("container", id.as_str()), ("errors", text.as_str())];
+        self.logger.log(log::Level::Warning, "an earlier record was removed", &fields);
+        // What cannot be removed cannot be overwritten either, and is reported there.
+        let _ = self.store.remove(id);
+    }
+
+    /// Puts back every shared group that no treated container is in.
+    fn restore_unused(&self) -> Vec<Error> {
+        match self.store.journals() {
+            Ok(journals) => {
+                journals.iter().flat_map(|journal| self.restore_shared(&journal.group, None)).collect()
+            }
+            Err(error) => vec![error],
+        }
     }
 
     /// Removes a claim, and lets everybody who shares CPUs grow into it.
@@ -84,34 +107,25 @@ impl Hook {
         if !group.exists() {
             return self.store.remove_journal(group).err().into_iter().collect();
         }
+        let mut errors = Vec::new();
+        let _lock = GroupLock::of(group, self.lock_budget()).map_err(|error| errors.push(error)).ok();
         let journal = match self.store.journal(group) {
             Ok(Some(journal)) => journal,
-            Ok(None) => return Vec::new(),
-            Err(error) => return vec![error],
+            Ok(None) => return errors,
+            Err(error) => {
+                errors.push(error);
+                return errors;
+            }
         };
-        let children = group.children();
-        let is_used = children.iter().any(|child| container_ids(child).any(|id| self.store.has(&id)));
         let ours = |knob: Knob| {
             last.and_then(|r| r.writes.iter().find(|d| d.write.group == *group && d.write.knob == knob))
                 .map(|done| &done.write.value)
         };
-        let write = |knob: Knob, value: Value, why: &str| Write {
-            level: Level::Pod,
-            group: group.clone(),
-            knob,
-            value,
-            fallback: None,
-            why: why.to_owned(),
-        };
-        if is_used {
-            if !journal.before.iter().any(|(knob, _)| *knob == Knob::Burst) {
-                return Vec::new();
+        if self.is_used(group) {
+            if journal.before.iter().any(|(knob, _)| *knob == Knob::Burst) {
+                errors.extend(apply::bring(pod_burst(group, None).as_slice()));
             }
-            let bursts = children.iter().filter_map(|c| c.read(Knob::Burst).ok().flatten()?.int());
-            let quota = group.read(Knob::Quota).ok().flatten().and_then(|q| q.int()).unwrap_or(-1);
-            let sum: i64 = bursts.sum();
-            let sum = if quota > 0 { sum.min(quota) } else { sum };
-            return apply::bring(&[write(Knob::Burst, Value::Int(sum), "the sum of its containers'")]);
+            return errors;
         }
         let leaves_idle =
             journal.before.iter().any(|(knob, value)| *knob == Knob::Idle && *value == Value::Int(0));
@@ -124,16 +138,45 @@ impl Hook {
                 Knob::Burst => true,
                 // The weight went when the group became idle.
                 Knob::Shares | Knob::Weight if leaves_idle => true,
+                // Each container that came or left has changed it.
+                Knob::Burst => true,
                 // Somebody else has written it since: it is theirs now.
                 _ => ours(*knob).is_none_or(|value| now.as_ref() == Some(value)),
             }
         });
-        let writes: Vec<Write> =
-            restores.map(|(knob, value)| write(*knob, value.clone(), "as it was before")).collect();
-        let mut errors = apply::bring(&writes);
+        let writes: Vec<Write> = restores
+            .map(|(knob, value)| pod_write(group, *knob, value.clone(), "as it was before"))
+            .collect();
+        errors.extend(apply::bring(&writes));
         errors.extend(self.store.remove_journal(group).err());
         errors
     }
+
+    /// Whether a treated container is in the group.
+    pub(super) fn is_used(&self, group: &Group) -> bool {
+        group.children().iter().any(|child| container_ids(child).any(|id| self.store.has(&id)))
+    }
+}
+
+/// The burst of a pod that is throttled as a whole: its containers' together, as far as the kernel takes it.
+/// `wanted` is the one that a container of it is about to get.
+pub(super) fn pod_burst(pod: &Group, wanted: Option<&Write>) -> Option<Write> {
+    let int = |group: &Group, knob| group.read(knob).ok().flatten().and_then(|value| value.int());
+    let quota = int(pod, Knob::Quota).filter(|quota| *quota > 0)?;
+    let of = |child: &Group| match wanted.filter(|write| write.group == *child) {
+        Some(write) => write.value.int(),
+        None => int(child, Knob::Burst),
+    };
+    let sum: i64 = pod.children().iter().filter_map(of).sum();
+    let most = match burst_rule(pod) {
+        BurstRule::UpToQuota => quota,
+        _ => (1 << 44) - 1 - quota,
+    };
+    Some(pod_write(pod, Knob::Burst, Value::Int(sum.min(most)), "the sum of its containers'"))
+}
+
+fn pod_write(group: &Group, knob: Knob, value: Value, why: &str) -> Write {
+    Write { level: Level::Pod, group: group.clone(), knob, value, fallback: None, why: why.to_owned() }
 }
 
 /// The ids a group's name can stand for: cgroupfs names it by the id, systemd `<prefix>-<id>.scope`.

@@ -3,9 +3,9 @@
 use super::Hook;
 use crate::apply;
 use crate::error::{Error, Result};
-use crate::kernel::control::{Controller, Version};
+use crate::kernel::control::{Controller, Knob, Version};
 use crate::kernel::group::{Group, Groups};
-use crate::record::Record;
+use crate::record::{Claim, ContainerId, Phase, Record};
 
 /// What a repair did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,71 +16,122 @@ pub struct Repaired {
     pub errors: Vec<String>,
 }
 
+impl Repaired {
+    fn note(&mut self, what: String, errors: Vec<Error>) {
+        self.errors.extend(errors.iter().map(|e| format!("{what}: {e}")));
+        self.done.push(what);
+    }
+}
+
 impl Hook {
     /// Looks at every record, claim, journal and group of Plimsoll's and puts right what is not. Reads the node's
     /// state from the cgroups and the records; running it twice changes nothing.
     pub fn repair(&self) -> Result<Repaired> {
         let mut repaired = Repaired::default();
-        let mut note = |what: String, errors: Vec<Error>| {
-            repaired.errors.extend(errors.iter().map(|e| format!("{what}: {e}")));
-            repaired.done.push(what);
-        };
         let swept = self.store.sweep()?;
         if swept > 0 {
-            note(format!("removed {swept} half-written files"), Vec::new());
+            repaired.note(format!("removed {swept} half-written files"), Vec::new());
         }
-        let mut live: Vec<Record> = Vec::new();
+        let mut live: Vec<(ContainerId, Record)> = Vec::new();
         for (id, record) in self.store.records()? {
             match record {
-                Ok(record) if !record.is_live() => {
-                    note(
-                        format!("container {id} is gone: gave back what it had"),
-                        self.release(&id, &record),
-                    );
-                }
+                Ok(record) if record.is_live() => live.push((id, record)),
                 Ok(record) => {
-                    let drift = self.drift(&record)?;
-                    if !drift.is_empty() {
-                        let files: Vec<String> = drift
-                            .iter()
-                            .map(|write| format!("{} {} = {}", write.level.name(), write.knob, write.value))
-                            .collect();
-                        note(format!("container {id}: {}", files.join(", ")), apply::bring(&drift));
-                    }
-                    live.push(record);
+                    let errors = self.release(&id, &record);
+                    repaired.note(format!("container {id} is gone: gave back what it had"), errors);
                 }
                 Err(error) => {
                     let errors = self.store.remove(&id).err().into_iter().collect();
-                    note(format!("removed the record of {id}, which cannot be read ({error})"), errors);
+                    repaired
+                        .note(format!("removed the record of {id}, which cannot be read ({error})"), errors);
                 }
             }
         }
-        for (id, claim) in self.store.claims()? {
-            let is_live = claim.as_ref().is_ok_and(crate::record::Claim::is_live);
-            if !is_live || !self.store.has(&id) {
-                note(format!("gave back the CPUs of {id}"), self.give_back_cpus(&id));
-            }
-        }
-        let shared = self.share_anew();
-        if !shared.is_empty() {
-            note("shared CPUs".to_owned(), shared);
+        self.repair_claims(&live, &mut repaired)?;
+        for (id, record) in &live {
+            self.repair_container(id, record, &mut repaired);
         }
         for journal in self.store.journals()? {
-            let in_use = live.iter().any(|r| r.writes.iter().any(|done| done.write.group == journal.group));
-            if journal.group.exists() && in_use {
-                continue;
+            let group = &journal.group;
+            let in_use = live.iter().any(|(_, r)| r.writes.iter().any(|done| done.write.group == *group));
+            if !group.exists() || !(in_use || self.is_used(group)) {
+                repaired.note(format!("put back {}", group.path), self.restore_shared(group, None));
             }
-            note(format!("put back {}", journal.group.path), self.restore_shared(&journal.group, None));
         }
         for leaf in self.tree_leaves() {
             let is_empty = leaf.procs().is_ok_and(|procs| procs.is_empty());
             let chain = self.tree_chain(&leaf);
             // A container may make groups of its own below its group; they are its business while it lives.
             if is_empty && !chain.iter().any(|group| self.is_recorded(group)) {
-                note(format!("removed the empty group {}", leaf.path), apply::remove(&chain, &[leaf]));
+                repaired
+                    .note(format!("removed the empty group {}", leaf.path), apply::remove(&chain, &[leaf]));
             }
         }
         Ok(repaired)
+    }
+
+    fn repair_container(&self, id: &ContainerId, record: &Record, repaired: &mut Repaired) {
+        if record.phase == Phase::Applying {
+            let (_, errors) = self.finish(id, record.clone());
+            repaired.note(format!("container {id}: finished what was cut off"), errors);
+            return;
+        }
+        match self.drift(record) {
+            Ok(drift) if drift.is_empty() => {}
+            Ok(drift) => {
+                let files: Vec<String> = drift
+                    .iter()
+                    .map(|write| format!("{} {} = {}", write.level.name(), write.knob, write.value))
+                    .collect();
+                repaired.note(format!("container {id}: {}", files.join(", ")), apply::bring(&drift));
+            }
+            Err(error) => repaired.errors.push(format!("container {id}: {error}")),
+        }
+    }
+
+    /// Claims are those of live containers that own CPUs. Judged under the lock: a hook leaves its claim before its
+    /// record, and holds the lock from before the one until after the other.
+    fn repair_claims(&self, live: &[(ContainerId, Record)], repaired: &mut Repaired) -> Result<()> {
+        let _lock = self.store.lock(self.lock_budget())?;
+        let claims = self.store.claims()?;
+        let mut has_changed = false;
+        for (id, claim) in &claims {
+            let is_kept = claim.as_ref().is_ok_and(|claim| {
+                // Without a record the truth is what the container has.
+                let has_cpus = || {
+                    let cpus = claim.group.read(Knob::Cpus).ok().flatten();
+                    cpus.is_some_and(|cpus| cpus.set() == Some(&claim.cpus))
+                };
+                claim.is_live() && (self.store.has(id) || has_cpus())
+            });
+            if !is_kept {
+                let errors = self.store.remove_claim(id).err().into_iter().collect();
+                repaired.note(format!("gave back the CPUs of {id}"), errors);
+                has_changed = true;
+            }
+        }
+        for (id, record) in live.iter().filter(|(id, _)| !self.store.has_claim(id)) {
+            let Some(claim) = Claim::of(record) else { continue };
+            let taken = self.sources().live_claims()?;
+            let clash =
+                taken.iter().find(|other| other.owner != claim.owner && !other.cpus.is_disjoint(&claim.cpus));
+            let errors = match clash {
+                None => self.store.save_claim(id, &claim).err(),
+                Some(other) => Some(Error::invalid(
+                    format!("CPUs {}", claim.cpus),
+                    format!("its claim was lost, and {} has taken them since", other.owner),
+                )),
+            };
+            repaired.note(
+                format!("took the CPUs of {id} out of the shared pools again"),
+                errors.into_iter().collect(),
+            );
+            has_changed = true;
+        }
+        if has_changed {
+            repaired.errors.extend(self.share_anew().iter().map(ToString::to_string));
+        }
+        Ok(())
     }
 
     fn is_recorded(&self, group: &Group) -> bool {

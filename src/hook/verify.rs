@@ -1,5 +1,7 @@
 //! `poststart`, and a hook that runs twice: the files are read again and what the runtime touched is put right.
 
+use super::create::report;
+use super::release::pod_burst;
 use super::{Hook, Report};
 use crate::apply;
 use crate::container::State;
@@ -7,19 +9,35 @@ use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Value};
 use crate::plan::facts::Neighbour;
 use crate::plan::{self, Level, Write};
+use crate::policy::config::OnError;
 use crate::policy::treatment::CpusRule;
-use crate::record::Record;
+use crate::record::{Phase, Record};
 
 impl Hook {
     pub(super) fn verify(&self, state: &State) -> Result<Report> {
-        let Some(record) = self.store.load(&state.id)? else {
-            return Ok(Report::default());
-        };
+        match self.store.load(&state.id)? {
+            Some(record) => self.again(state, record),
+            None => Ok(Report::default()),
+        }
+    }
+
+    /// A container that has a record: what was cut off is finished, and what changed is put back.
+    pub(super) fn again(&self, state: &State, record: Record) -> Result<Report> {
+        if record.phase == Phase::Applying {
+            let (record, errors) = self.finish(&state.id, record);
+            return match errors.into_iter().next() {
+                Some(error) if record.treatment.on_error == OnError::Fail => Err(error),
+                _ => Ok(report(&record)),
+            };
+        }
         let drift = self.drift(&record)?;
         if drift.is_empty() {
             return Ok(Report::default());
         }
-        let errors: Vec<Error> = apply::bring(&drift);
+        let mut errors: Vec<Error> = apply::bring(&drift);
+        if !record.treatment.owns_cpus() {
+            errors.extend(self.share_what_is_left(&record));
+        }
         let files: Vec<String> = drift
             .iter()
             .map(|write| format!("{} {} = {}", write.level.name(), write.knob, write.value))
@@ -42,6 +60,17 @@ impl Hook {
             let was_given = done.holds();
             let is_pool = shares && write.knob == Knob::Cpus;
             if !was_given || is_pool || matches!(write.level, Level::Neighbour | Level::KubeQos) {
+                continue;
+            }
+            if write.level == Level::Pod && write.knob == Knob::Burst {
+                // It follows from all containers that are in the pod by now.
+                let own = record
+                    .writes
+                    .iter()
+                    .map(|done| &done.write)
+                    .find(|own| own.group == record.groups.cpu && own.knob == Knob::Burst);
+                let sum = pod_burst(&write.group, own);
+                drift.extend(sum.filter(|sum| Some(&sum.value) != now(sum).as_ref()));
                 continue;
             }
             let now = write.group.read(write.knob)?;
@@ -80,4 +109,8 @@ impl Hook {
         let (writes, _) = plan::share(&node, &[neighbour]);
         Ok(writes.into_iter().map(|write| Write { level: Level::Container, ..write }).collect())
     }
+}
+
+fn now(write: &Write) -> Option<Value> {
+    write.group.read(write.knob).ok().flatten()
 }

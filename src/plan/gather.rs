@@ -187,11 +187,13 @@ impl Sources<'_> {
             .map_err(|refusal: Refusal| format!("cpus: {refusal}; {}", refusal.hint()))
     }
 
-    /// The claims whose containers are still there. One that cannot be understood counts for nothing: its CPUs cannot
-    /// be known.
+    /// The claims whose containers are still there. For one that cannot be understood the container's record stands in.
     pub fn live_claims(&self) -> Result<Vec<Claim>> {
-        let claims = self.store.claims()?;
-        Ok(claims.into_iter().filter_map(|(_, claim)| claim.ok()).filter(Claim::is_live).collect())
+        let claims = self.store.claims()?.into_iter();
+        let known = claims.filter_map(|(id, claim)| {
+            claim.ok().or_else(|| Claim::of(&self.store.load(&id).ok().flatten()?))
+        });
+        Ok(known.filter(Claim::is_live).collect())
     }
 
     /// The node's CPUs with these claims.
@@ -280,7 +282,7 @@ fn allowed(cpuset: &Group) -> Result<Option<CpuSet>> {
 }
 
 /// How this kernel bounds burst, told by the files it gives the group.
-fn burst_rule(cpu: &Group) -> BurstRule {
+pub fn burst_rule(cpu: &Group) -> BurstRule {
     if !cpu.has(Knob::Burst) {
         return BurstRule::Absent;
     }

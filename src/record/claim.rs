@@ -2,8 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Record;
+use crate::apply::Done;
 use crate::cpuset::CpuSet;
+use crate::kernel::control::Knob;
 use crate::kernel::group::Group;
+use crate::plan::Level;
 use crate::qos::QosClass;
 
 /// A container's own CPUs. It counts only while the container's group is there, so that a claim whose hook or
@@ -22,6 +26,18 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// The claim of a container that owns CPUs, by its record; `None` where it owns none.
+    pub fn of(record: &Record) -> Option<Self> {
+        let is_own = |done: &&Done| done.write.level == Level::Container && done.write.knob == Knob::Cpus;
+        let write = &record.writes.iter().find(is_own).filter(|_| record.treatment.owns_cpus())?.write;
+        Some(Self {
+            owner: record.who.pod_uid.clone().unwrap_or_else(|| record.who.id.clone()),
+            class: record.treatment.class,
+            cpus: write.value.set()?.clone(),
+            group: record.origin.cpuset.clone().unwrap_or_else(|| record.origin.cpu.clone()),
+        })
+    }
+
     /// Whether the container is still there.
     pub fn is_live(&self) -> bool {
         self.group.exists()

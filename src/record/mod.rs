@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use claim::Claim;
 pub use id::ContainerId;
 pub use journal::Journal;
-pub use lock::NodeLock;
+pub use lock::{GroupLock, NodeLock};
 pub use store::Store;
 
 use crate::apply::Done;
@@ -138,9 +138,12 @@ impl Record {
             && self.writes.iter().all(|done| done.after.as_ref() == Some(&done.write.value))
     }
 
-    /// Whether the container's group is still there.
+    /// Whether the container is still there: the group the engine made for it, or somebody in the one it was moved to.
     pub fn is_live(&self) -> bool {
-        self.groups.cpu.exists() || self.origin.cpu.exists()
+        let moved = &self.groups.cpu;
+        self.origin.cpu.exists()
+            || moved.procs().is_ok_and(|procs| !procs.is_empty())
+            || !moved.children().is_empty()
     }
 }
 

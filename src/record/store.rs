@@ -4,12 +4,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Claim, ContainerId, Phase, Record, VERSION};
+use super::{Claim, ContainerId, Journal, Phase, Record, VERSION};
 use crate::error::{Error, Result};
 
 /// The ending of a finished record, and of claims and journals.
@@ -55,7 +56,11 @@ impl Store {
             // A file cut off while the intent was written: nothing was done yet.
             None => match read_json::<Record>(&self.record_path(id, INTENT))? {
                 Some(record) => (record, Phase::Applying),
-                None => return Ok(None),
+                None => match read_json::<Record>(&path)? {
+                    // It was finished between the two looks.
+                    Some(record) => (record, Phase::Applied),
+                    None => return Ok(None),
+                },
             },
         };
         if record.version != VERSION {
@@ -71,7 +76,11 @@ impl Store {
     /// Writes down what is about to be done. Not atomic, and need not be: a torn intent means that nothing was done.
     pub fn begin(&self, id: &ContainerId, record: &Record) -> Result<()> {
         let path = self.record_path(id, INTENT);
-        create(&path, &json(&path, record)?)
+        let created = create(&path, &json(&path, record)?);
+        if created.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        created
     }
 
     /// Writes down what was done. Where everything went as planned, the intent says it all and only its name changes:
@@ -94,7 +103,8 @@ impl Store {
 
     /// Whether a container has a record.
     pub fn has(&self, id: &ContainerId) -> bool {
-        self.record_path(id, DONE).exists() || self.record_path(id, INTENT).exists()
+        // In this order: an intent becomes a record at any time, and never the other way round.
+        self.record_path(id, INTENT).exists() || self.record_path(id, DONE).exists()
     }
 
     /// Every record, with what went wrong for those that cannot be understood, by id.
@@ -145,13 +155,23 @@ impl Store {
         self.claim_path(id).exists()
     }
 
-    /// Removes what interrupted writers left behind. Returns how many files that were.
+    /// Removes what interrupted writers left behind: new files that were not yet in their place, intents of records
+    /// that are there, and journals that cannot be read. Returns how many files that were.
     pub fn sweep(&self) -> Result<usize> {
         let mut swept = 0;
         for folder in ["containers", "exclusive", "groups"] {
             for name in self.names(folder)? {
-                if name.starts_with('.') {
-                    remove_file(&self.dir.join(folder).join(name))?;
+                let path = self.dir.join(folder).join(&name);
+                let is_left = match name.strip_suffix(INTENT) {
+                    _ if name.starts_with('.') => !is_being_written(&path),
+                    Some(stem) => path.with_file_name(format!("{stem}{DONE}")).exists(),
+                    None if folder == "groups" => {
+                        matches!(read_json::<Journal>(&path), Err(Error::Invalid { .. }))
+                    }
+                    None => false,
+                };
+                if is_left {
+                    remove_file(&path)?;
                     swept += 1;
                 }
             }
@@ -202,6 +222,16 @@ fn settled(mut record: Record, phase: Phase) -> Record {
         }
     }
     record
+}
+
+/// Whether the hook that makes this temporary file is still at it. Its number may be another process's by now: no hook
+/// takes this long.
+fn is_being_written(path: &Path) -> bool {
+    const LONGEST: Duration = Duration::from_secs(60);
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let lives = name.rsplit('.').next().is_some_and(|pid| Path::new("/proc").join(pid).join("stat").exists());
+    let age = fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+    lives && age.is_none_or(|age| age < LONGEST)
 }
 
 fn json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>> {

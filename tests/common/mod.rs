@@ -23,7 +23,9 @@
 pub mod bundle;
 pub mod cgroup;
 pub mod helpers;
+pub mod invariants;
 pub mod sandbox;
+pub mod traced;
 
 pub use bundle::{Bundle, Hook};
 pub use helpers::{Helper, dist};

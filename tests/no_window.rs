@@ -1,0 +1,261 @@
+//! No window: whatever starts, however many start at once, the first act of a container's first process finds what was
+//! planned for it, and CPUs that have an owner have no other.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::invariants::{self, library, online, store};
+use common::{Bundle, Sandbox, cgroup};
+use plimsoll::cpuset::CpuSet;
+use plimsoll::qos::QosClass;
+use plimsoll::record::{Phase, Record};
+use serde_json::Value;
+
+const QOS: &str = "koordinator.sh/qosClass";
+const STATUS: &str = "scheduling.koordinator.sh/resource-status";
+
+/// As many as the promise in SPECIFICATION.md says.
+const STARTS: usize = 1_000;
+/// The same, for those at once.
+const AT_ONCE: usize = 200;
+/// How many of them overlap.
+const OVERLAP: usize = 16;
+
+/// A container of the mix: its class, where it is, and what it asks for.
+fn mixed(sandbox: &Sandbox, n: usize) -> Bundle {
+    let id = format!("c{n}");
+    let (class, sub) = match n % 6 {
+        0 => ("LS", format!("kubepods/burstable/pod{n}/{id}")),
+        1 => ("BE", format!("kubepods/besteffort/pod{n}/{id}")),
+        // The class tree.
+        2 => ("BE", format!("plain/{id}")),
+        3 => ("LSR", format!("kubepods/pod{n}/{id}")),
+        4 => ("LSE", format!("kubepods/pod{n}/{id}")),
+        // Two of them share a pod.
+        _ => ("LS", format!("kubepods/burstable/pod{}/{id}", n / 12)),
+    };
+    let quota = 20_000 + 1_000 * i64::try_from(n % 50).unwrap();
+    let bundle = sandbox
+        .bundle(&id)
+        .cgroup(&sub)
+        .resource("cpu", "shares", 100 + n)
+        .resource("cpu", "period", 100_000)
+        .resource("cpu", "quota", if matches!(class, "LSR" | "LSE") { 100_000 } else { quota })
+        .annotation(QOS, class)
+        .plimsoll_hooks(sandbox);
+    // Half of the exclusive ones bring the scheduler's choice, the others leave it to the allocator.
+    if matches!(n % 12, 3 | 4) {
+        let own: CpuSet = online().iter().take(1).collect();
+        return bundle.annotation(STATUS, &format!("{{\"cpuset\":\"{own}\"}}"));
+    }
+    bundle
+}
+
+/// What a record says the first process must find, by file name. The pool of CPUs is not the record's: it follows from
+/// who owns some at the time.
+fn planned(record: &Record) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for done in &record.writes {
+        let write = &done.write;
+        let own = [Some(&record.groups.cpu), record.groups.cpuset.as_ref(), record.groups.memory.as_ref()];
+        if own.contains(&Some(&write.group)) {
+            let name = write.knob.file(write.group.version).unwrap();
+            files.insert(name.to_owned(), write.value.to_string());
+        }
+    }
+    files
+}
+
+/// What is not as planned, a line each.
+fn differences(record: &Record, seen: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (name, value) in planned(record) {
+        if seen["files"][&name] != value {
+            wrong.push(format!("{name} is {} and was planned as {value}", seen["files"][&name]));
+        }
+    }
+    for (controller, group) in [("cpu", Some(&record.groups.cpu)), ("cpuset", record.groups.cpuset.as_ref())]
+    {
+        if let Some(group) = group.filter(|group| seen["cgroup"][controller] != group.path) {
+            wrong.push(format!(
+                "{controller} group is {} and was planned as {}",
+                seen["cgroup"][controller], group.path
+            ));
+        }
+    }
+    if !record.errors.is_empty() {
+        wrong.push(format!("errors: {:?}", record.errors));
+    }
+    wrong
+}
+
+/// One start after the other, from two sides: 1,000 in all.
+#[test]
+fn a_thousand_first_processes_find_what_was_planned() {
+    if !cgroup::is_v1() {
+        return;
+    }
+    let next = AtomicUsize::new(0);
+    let differ: Vec<String> = thread::scope(|scope| {
+        let side = || {
+            let sandbox = Sandbox::new("window");
+            // Nobody else owns CPUs while one of these starts, so that even the CPUs are those of the plan.
+            sandbox.config("[exclusive]\nallocate = true\n");
+            let mut differ = Vec::new();
+            let mut plans = 0;
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= STARTS {
+                    break;
+                }
+                let bundle = mixed(&sandbox, n);
+                // Created, and not yet started: the record is there to be read.
+                sandbox.create(&bundle).ok();
+                let record = store(&sandbox).load(&bundle.id.parse().unwrap()).unwrap();
+                sandbox.start(&bundle).ok();
+                let seen = sandbox.probe(&bundle);
+                let wrong = match &record {
+                    Some(record) => differences(record, &seen),
+                    None => vec!["no record".to_owned()],
+                };
+                plans += record.map_or(0, |record| record.writes.len());
+                differ.extend(wrong.into_iter().map(|wrong| format!("{}: {wrong}", bundle.id)));
+                sandbox.delete_force(&bundle).ok();
+                fs_remove(&bundle);
+            }
+            assert!(plans > 0, "nothing was planned");
+            invariants::nothing_left(&sandbox);
+            invariants::hold(&sandbox);
+            differ
+        };
+        let sides = [scope.spawn(side), scope.spawn(side)];
+        sides.into_iter().flat_map(|side| side.join().unwrap()).collect()
+    });
+    assert!(differ.is_empty(), "{} of {STARTS} differ: {differ:#?}", differ.len());
+}
+
+fn fs_remove(bundle: &Bundle) {
+    std::fs::remove_dir_all(&bundle.dir).unwrap();
+}
+
+/// The owners of CPUs at one moment, as the kernel has them: `None` where something changed while they were read.
+fn clashes(sandbox: &Sandbox) -> Vec<String> {
+    let owners: Vec<(String, QosClass, CpuSet, CpuSet)> = store(sandbox)
+        .claims()
+        .unwrap()
+        .into_iter()
+        .filter_map(|(id, claim)| {
+            let claim = claim.ok()?;
+            let has = cgroup::read(&claim.group.path, "cpuset.cpus")?.parse().ok()?;
+            Some((id.to_string(), claim.class, claim.cpus, has))
+        })
+        .collect();
+    let mut clashes = Vec::new();
+    for (n, (one, _, cpus, _)) in owners.iter().enumerate() {
+        for (other, _, others, _) in &owners[n + 1..] {
+            if !cpus.is_disjoint(others) {
+                clashes.push(format!("{one} owns {cpus} and {other} owns {others}"));
+            }
+        }
+    }
+    clashes
+}
+
+/// Starts overlap, and so do their ends: 200 in all, 16 at a time.
+#[test]
+fn two_hundred_at_once_are_all_placed_and_share_no_cpu_they_own() {
+    if !cgroup::is_v1() || online().len() < 2 {
+        return;
+    }
+    let sandbox = Sandbox::new("at-once");
+    sandbox.config("[exclusive]\nallocate = true\nlock_timeout_ms = 5000\n");
+    let shared = &sandbox;
+    let (next, placed, owned, is_over) =
+        (&AtomicUsize::new(0), &AtomicUsize::new(0), &AtomicUsize::new(0), &AtomicBool::new(false));
+    thread::scope(|scope| {
+        let watcher = scope.spawn(move || {
+            let mut seen: Vec<String> = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                seen.extend(clashes(shared));
+                thread::sleep(Duration::from_millis(5));
+            }
+            seen
+        });
+        let workers: Vec<_> = (0..OVERLAP)
+            .map(|_| {
+                scope.spawn(move || {
+                    loop {
+                        let n = next.fetch_add(1, Ordering::Relaxed);
+                        if n >= AT_ONCE {
+                            break;
+                        }
+                        one_of_many(shared, n, placed, owned);
+                    }
+                })
+            })
+            .collect();
+        let ends: Vec<_> = workers.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        is_over.store(true, Ordering::Relaxed);
+        let clashes = watcher.join().unwrap();
+        for end in ends {
+            end.unwrap();
+        }
+        assert!(clashes.is_empty(), "{clashes:#?}");
+    });
+    assert_eq!(placed.load(Ordering::Relaxed), AT_ONCE);
+    assert!(owned.load(Ordering::Relaxed) > 0, "nobody owned a CPU");
+    invariants::nothing_left(&sandbox);
+    invariants::hold(&sandbox);
+    assert_eq!(library(&sandbox).repair().unwrap(), plimsoll::hook::repair::Repaired::default());
+}
+
+fn one_of_many(sandbox: &Sandbox, n: usize, placed: &AtomicUsize, owned: &AtomicUsize) {
+    let bundle = mixed(sandbox, n).waiting();
+    sandbox.run_detached(&bundle).ok();
+    let seen = sandbox.probe(&bundle);
+    let record = store(sandbox).load(&bundle.id.parse().unwrap()).unwrap();
+    let record = record.unwrap_or_else(|| panic!("{} has no record\n{}", bundle.id, sandbox.log()));
+    let mut wrong: Vec<String> = planned(&record)
+        .into_iter()
+        // Who owns CPUs has exactly those, from its first act; the others' change as owners come and go.
+        .filter(|(name, _)| name != "cpuset.cpus" || record.treatment.owns_cpus())
+        .filter(|(name, value)| seen["files"][name] != *value)
+        .map(|(name, value)| format!("{name} is {} and was planned as {value}", seen["files"][&name]))
+        .collect();
+    // Being refused CPUs that another has is no fault.
+    wrong.extend(record.errors.iter().filter(|error| !error.contains("CPUs of its own")).cloned());
+    assert!(wrong.is_empty(), "{}: {wrong:#?}\n{}", bundle.id, sandbox.log());
+    if record.treatment.owns_cpus() {
+        owned.fetch_add(1, Ordering::Relaxed);
+        let own: CpuSet = seen["affinity"].as_str().unwrap().parse().unwrap();
+        let class = record.treatment.class;
+        for _ in 0..10 {
+            let intruders = intruders(sandbox, &bundle.id, class, &own);
+            assert!(intruders.is_empty(), "{intruders:#?}\n{}", sandbox.log());
+            thread::sleep(Duration::from_millis(3));
+        }
+    }
+    placed.fetch_add(1, Ordering::Relaxed);
+    sandbox.delete_force(&bundle).ok();
+}
+
+/// Who has some of these CPUs and must not, a line each. Containers that are just being placed may have them until their
+/// hook is through; they do not run yet.
+fn intruders(sandbox: &Sandbox, owner: &str, class: QosClass, own: &CpuSet) -> Vec<String> {
+    let mut intruders = Vec::new();
+    for (id, record) in invariants::records(sandbox) {
+        let may_share = class == QosClass::Lsr && record.treatment.class == QosClass::Be;
+        let Some(group) = record.groups.cpuset.filter(|_| id != owner && !may_share) else { continue };
+        let has = cgroup::read(&group.path, "cpuset.cpus").and_then(|text| text.parse::<CpuSet>().ok());
+        if let Some(has) = has.filter(|has| record.phase != Phase::Applying && !has.is_disjoint(own)) {
+            intruders.push(format!("{id} ({}) has {has}, and {owner} owns {own}", record.treatment.class));
+        }
+    }
+    intruders
+}
