@@ -16,27 +16,48 @@ pub struct Repaired {
     pub errors: Vec<String>,
 }
 
+/// A repair at work, or one that only says what it would do.
+struct Work {
+    is_dry: bool,
+    repaired: Repaired,
+}
+
+impl Work {
+    fn step(&mut self, what: String, act: impl FnOnce() -> Vec<Error>) {
+        if !self.is_dry {
+            self.repaired.errors.extend(act().iter().map(|e| format!("{what}: {e}")));
+        }
+        self.repaired.done.push(what);
+    }
+}
+
 impl Hook {
     /// Looks at every record, claim, journal and group of Plimsoll's and puts right what is not. Reads the node's
     /// state from the cgroups and the records; running it twice changes nothing.
     pub fn repair(&self) -> Result<Repaired> {
-        let mut repaired = Repaired::default();
-        let mut note = |what: String, errors: Vec<Error>| {
-            repaired.errors.extend(errors.iter().map(|e| format!("{what}: {e}")));
-            repaired.done.push(what);
-        };
-        let swept = self.store.sweep()?;
-        if swept > 0 {
-            note(format!("removed {swept} half-written files"), Vec::new());
+        self.put_right(false)
+    }
+
+    /// What [`Hook::repair`] would do. Changes nothing.
+    pub fn ailments(&self) -> Result<Repaired> {
+        self.put_right(true)
+    }
+
+    fn put_right(&self, is_dry: bool) -> Result<Repaired> {
+        let mut work = Work { is_dry, repaired: Repaired::default() };
+        let torn = self.store.half_written()?;
+        if !torn.is_empty() {
+            work.step(format!("removed {} half-written files", torn.len()), || {
+                self.store.sweep().err().into_iter().collect()
+            });
         }
         let mut live: Vec<Record> = Vec::new();
         for (id, record) in self.store.records()? {
             match record {
                 Ok(record) if !record.is_live() => {
-                    note(
-                        format!("container {id} is gone: gave back what it had"),
-                        self.release(&id, &record),
-                    );
+                    work.step(format!("container {id} is gone: gave back what it had"), || {
+                        self.release(&id, &record)
+                    });
                 }
                 Ok(record) => {
                     let drift = self.drift(&record)?;
@@ -45,42 +66,47 @@ impl Hook {
                             .iter()
                             .map(|write| format!("{} {} = {}", write.level.name(), write.knob, write.value))
                             .collect();
-                        note(format!("container {id}: {}", files.join(", ")), apply::bring(&drift));
+                        work.step(format!("container {id}: {}", files.join(", ")), || apply::bring(&drift));
                     }
                     live.push(record);
                 }
                 Err(error) => {
-                    let errors = self.store.remove(&id).err().into_iter().collect();
-                    note(format!("removed the record of {id}, which cannot be read ({error})"), errors);
+                    work.step(format!("removed the record of {id}, which cannot be read ({error})"), || {
+                        self.store.remove(&id).err().into_iter().collect()
+                    });
                 }
             }
         }
         for (id, claim) in self.store.claims()? {
             let is_live = claim.as_ref().is_ok_and(crate::record::Claim::is_live);
             if !is_live || !self.store.has(&id) {
-                note(format!("gave back the CPUs of {id}"), self.give_back_cpus(&id));
+                work.step(format!("gave back the CPUs of {id}"), || self.give_back_cpus(&id));
             }
         }
-        let shared = self.share_anew();
+        let shared = if is_dry { Vec::new() } else { self.share_anew() };
         if !shared.is_empty() {
-            note("shared CPUs".to_owned(), shared);
+            work.step("shared CPUs".to_owned(), || shared);
         }
         for journal in self.store.journals()? {
             let in_use = live.iter().any(|r| r.writes.iter().any(|done| done.write.group == journal.group));
             if journal.group.exists() && in_use {
                 continue;
             }
-            note(format!("put back {}", journal.group.path), self.restore_shared(&journal.group, None));
+            work.step(format!("put back {}", journal.group.path), || {
+                self.restore_shared(&journal.group, None)
+            });
         }
         for leaf in self.tree_leaves() {
             let is_empty = leaf.procs().is_ok_and(|procs| procs.is_empty());
             let chain = self.tree_chain(&leaf);
             // A container may make groups of its own below its group; they are its business while it lives.
             if is_empty && !chain.iter().any(|group| self.is_recorded(group)) {
-                note(format!("removed the empty group {}", leaf.path), apply::remove(&chain, &[leaf]));
+                work.step(format!("removed the empty group {}", leaf.path), || {
+                    apply::remove(&chain, &[leaf])
+                });
             }
         }
-        Ok(repaired)
+        Ok(work.repaired)
     }
 
     fn is_recorded(&self, group: &Group) -> bool {

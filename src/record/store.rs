@@ -145,18 +145,21 @@ impl Store {
         self.claim_path(id).exists()
     }
 
+    /// What interrupted writers left behind.
+    pub fn half_written(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for folder in ["containers", "exclusive", "groups"] {
+            let names = self.names(folder)?.into_iter().filter(|name| name.starts_with('.'));
+            found.extend(names.map(|name| self.dir.join(folder).join(name)));
+        }
+        Ok(found)
+    }
+
     /// Removes what interrupted writers left behind. Returns how many files that were.
     pub fn sweep(&self) -> Result<usize> {
-        let mut swept = 0;
-        for folder in ["containers", "exclusive", "groups"] {
-            for name in self.names(folder)? {
-                if name.starts_with('.') {
-                    remove_file(&self.dir.join(folder).join(name))?;
-                    swept += 1;
-                }
-            }
-        }
-        Ok(swept)
+        let found = self.half_written()?;
+        found.iter().try_for_each(|path| remove_file(path))?;
+        Ok(found.len())
     }
 
     /// The names of a folder's files, sorted; a folder that is not there has none.
