@@ -25,3 +25,5 @@ pub mod policy;
 pub mod qos;
 pub mod quantity;
 pub mod record;
+#[cfg(feature = "tool")]
+pub mod tool;

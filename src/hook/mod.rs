@@ -139,6 +139,16 @@ impl Hook {
         Sources { roots: &self.roots, store: &self.store, wish: &self.wish, cpus: &self.cpus }
     }
 
+    /// The rules that turn a request into a treatment.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The identity ladder's settings.
+    pub fn wish(&self) -> &Wish {
+        &self.wish
+    }
+
     /// The class tree's shape.
     pub fn shape(&self) -> &TreeShape {
         &self.shape
@@ -226,7 +236,7 @@ fn request(state: &State) -> Request {
 }
 
 /// The identity ladder's settings.
-fn wish(settings: &config::Identity) -> Wish {
+pub fn wish(settings: &config::Identity) -> Wish {
     Wish {
         only: match settings.mechanism {
             Mechanism::Auto => None,

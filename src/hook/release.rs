@@ -134,8 +134,6 @@ impl Hook {
             match knob {
                 // The kernel never takes an offline group back.
                 Knob::QosLevel if before.int() >= Some(0) => false,
-                // It was the sum of whoever was left, not what the last container's record says.
-                Knob::Burst => true,
                 // The weight went when the group became idle.
                 Knob::Shares | Knob::Weight if leaves_idle => true,
                 // Each container that came or left has changed it.

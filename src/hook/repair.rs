@@ -16,10 +16,18 @@ pub struct Repaired {
     pub errors: Vec<String>,
 }
 
-impl Repaired {
-    fn note(&mut self, what: String, errors: Vec<Error>) {
-        self.errors.extend(errors.iter().map(|e| format!("{what}: {e}")));
-        self.done.push(what);
+/// A repair at work, or one that only says what it would do.
+struct Work {
+    is_dry: bool,
+    repaired: Repaired,
+}
+
+impl Work {
+    fn step(&mut self, what: String, act: impl FnOnce() -> Vec<Error>) {
+        if !self.is_dry {
+            self.repaired.errors.extend(act().iter().map(|e| format!("{what}: {e}")));
+        }
+        self.repaired.done.push(what);
     }
 }
 
@@ -27,35 +35,43 @@ impl Hook {
     /// Looks at every record, claim, journal and group of Plimsoll's and puts right what is not. Reads the node's
     /// state from the cgroups and the records; running it twice changes nothing.
     pub fn repair(&self) -> Result<Repaired> {
-        let mut repaired = Repaired::default();
-        let swept = self.store.sweep()?;
-        if swept > 0 {
-            repaired.note(format!("removed {swept} half-written files"), Vec::new());
+        self.put_right(false)
+    }
+
+    /// What [`Hook::repair`] would do. Changes nothing.
+    pub fn ailments(&self) -> Result<Repaired> {
+        self.put_right(true)
+    }
+
+    fn put_right(&self, is_dry: bool) -> Result<Repaired> {
+        let mut work = Work { is_dry, repaired: Repaired::default() };
+        let left = self.store.half_written()?;
+        if !left.is_empty() {
+            work.step(format!("removed {} half-written files", left.len()), || self.store.sweep(&left));
         }
         let mut live: Vec<(ContainerId, Record)> = Vec::new();
         for (id, record) in self.store.records()? {
             match record {
                 Ok(record) if record.is_live() => live.push((id, record)),
                 Ok(record) => {
-                    let errors = self.release(&id, &record);
-                    repaired.note(format!("container {id} is gone: gave back what it had"), errors);
+                    let what = format!("container {id} is gone: gave back what it had");
+                    work.step(what, || self.release(&id, &record));
                 }
                 Err(error) => {
-                    let errors = self.store.remove(&id).err().into_iter().collect();
-                    repaired
-                        .note(format!("removed the record of {id}, which cannot be read ({error})"), errors);
+                    let what = format!("removed the record of {id}, which cannot be read ({error})");
+                    work.step(what, || self.store.remove(&id).err().into_iter().collect());
                 }
             }
         }
-        self.repair_claims(&live, &mut repaired)?;
+        self.repair_claims(&live, &mut work)?;
         for (id, record) in &live {
-            self.repair_container(id, record, &mut repaired);
+            self.repair_container(id, record, &mut work);
         }
         for journal in self.store.journals()? {
             let group = &journal.group;
             let in_use = live.iter().any(|(_, r)| r.writes.iter().any(|done| done.write.group == *group));
             if !group.exists() || !(in_use || self.is_used(group)) {
-                repaired.note(format!("put back {}", group.path), self.restore_shared(group, None));
+                work.step(format!("put back {}", group.path), || self.restore_shared(group, None));
             }
         }
         for leaf in self.tree_leaves() {
@@ -63,18 +79,18 @@ impl Hook {
             let chain = self.tree_chain(&leaf);
             // A container may make groups of its own below its group; they are its business while it lives.
             if is_empty && !chain.iter().any(|group| self.is_recorded(group)) {
-                repaired
-                    .note(format!("removed the empty group {}", leaf.path), apply::remove(&chain, &[leaf]));
+                work.step(format!("removed the empty group {}", leaf.path), || {
+                    apply::remove(&chain, &[leaf])
+                });
             }
         }
-        Ok(repaired)
+        Ok(work.repaired)
     }
 
-    fn repair_container(&self, id: &ContainerId, record: &Record, repaired: &mut Repaired) {
+    fn repair_container(&self, id: &ContainerId, record: &Record, work: &mut Work) {
         if record.phase == Phase::Applying {
-            let (_, errors) = self.finish(id, record.clone());
-            repaired.note(format!("container {id}: finished what was cut off"), errors);
-            return;
+            let what = format!("container {id}: finished what was cut off");
+            return work.step(what, || self.finish(id, record.clone()).1);
         }
         match self.drift(record) {
             Ok(drift) if drift.is_empty() => {}
@@ -83,19 +99,22 @@ impl Hook {
                     .iter()
                     .map(|write| format!("{} {} = {}", write.level.name(), write.knob, write.value))
                     .collect();
-                repaired.note(format!("container {id}: {}", files.join(", ")), apply::bring(&drift));
+                work.step(format!("container {id}: {}", files.join(", ")), || apply::bring(&drift));
             }
-            Err(error) => repaired.errors.push(format!("container {id}: {error}")),
+            Err(error) => work.repaired.errors.push(format!("container {id}: {error}")),
         }
     }
 
     /// Claims are those of live containers that own CPUs. Judged under the lock: a hook leaves its claim before its
     /// record, and holds the lock from before the one until after the other.
-    fn repair_claims(&self, live: &[(ContainerId, Record)], repaired: &mut Repaired) -> Result<()> {
-        let _lock = self.store.lock(self.lock_budget())?;
-        let claims = self.store.claims()?;
-        let mut has_changed = false;
-        for (id, claim) in &claims {
+    fn repair_claims(&self, live: &[(ContainerId, Record)], work: &mut Work) -> Result<()> {
+        let is_needed = !self.store.claims()?.is_empty() || live.iter().any(|(_, r)| Claim::of(r).is_some());
+        if !is_needed {
+            return Ok(());
+        }
+        let _lock = if work.is_dry { None } else { Some(self.store.lock(self.lock_budget())?) };
+        let before = work.repaired.done.len();
+        for (id, claim) in &self.store.claims()? {
             let is_kept = claim.as_ref().is_ok_and(|claim| {
                 // Without a record the truth is what the container has.
                 let has_cpus = || {
@@ -105,9 +124,8 @@ impl Hook {
                 claim.is_live() && (self.store.has(id) || has_cpus())
             });
             if !is_kept {
-                let errors = self.store.remove_claim(id).err().into_iter().collect();
-                repaired.note(format!("gave back the CPUs of {id}"), errors);
-                has_changed = true;
+                let what = format!("gave back the CPUs of {id}");
+                work.step(what, || self.store.remove_claim(id).err().into_iter().collect());
             }
         }
         for (id, record) in live.iter().filter(|(id, _)| !self.store.has_claim(id)) {
@@ -115,21 +133,20 @@ impl Hook {
             let taken = self.sources().live_claims()?;
             let clash =
                 taken.iter().find(|other| other.owner != claim.owner && !other.cpus.is_disjoint(&claim.cpus));
-            let errors = match clash {
-                None => self.store.save_claim(id, &claim).err(),
-                Some(other) => Some(Error::invalid(
-                    format!("CPUs {}", claim.cpus),
-                    format!("its claim was lost, and {} has taken them since", other.owner),
-                )),
-            };
-            repaired.note(
-                format!("took the CPUs of {id} out of the shared pools again"),
-                errors.into_iter().collect(),
-            );
-            has_changed = true;
+            let what = format!("took the CPUs of {id} out of the shared pools again");
+            work.step(what, || {
+                let error = match clash {
+                    None => self.store.save_claim(id, &claim).err(),
+                    Some(other) => Some(Error::invalid(
+                        format!("CPUs {}", claim.cpus),
+                        format!("its claim was lost, and {} has taken them since", other.owner),
+                    )),
+                };
+                error.into_iter().collect()
+            });
         }
-        if has_changed {
-            repaired.errors.extend(self.share_anew().iter().map(ToString::to_string));
+        if !work.is_dry && work.repaired.done.len() > before {
+            work.repaired.errors.extend(self.share_anew().iter().map(ToString::to_string));
         }
         Ok(())
     }

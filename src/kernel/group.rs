@@ -156,10 +156,24 @@ impl Groups {
             true => e.hint("the process is gone; it ended before the hook could place it"),
             false => e,
         })?;
-        let membership = Membership::parse(&text);
+        Self::find(roots, &Membership::parse(&text), &file)
+    }
+
+    /// The root group of every hierarchy that matters.
+    pub fn top(roots: &Roots) -> Result<Self> {
+        let file = roots.path("/proc/self/cgroup");
+        let text = fs::read(&file)?;
+        let mut membership = Membership::parse(&text);
+        for (_, path) in &mut membership.lines {
+            *path = "/";
+        }
+        Self::find(roots, &membership, &file)
+    }
+
+    fn find(roots: &Roots, membership: &Membership<'_>, file: &Path) -> Result<Self> {
         let find = |controller: Controller| membership.find(roots, controller);
         let cpu = find(Controller::Cpu)?.ok_or_else(|| {
-            Error::invalid(format!("{}", file.display()), "no hierarchy with the cpu controller")
+            Error::invalid(file.display().to_string(), "no hierarchy with the cpu controller")
                 .hint("mount cgroup v2, or the v1 cpu controller")
         })?;
         Ok(Self { cpu, cpuset: find(Controller::Cpuset)?, memory: find(Controller::Memory)? })

@@ -43,6 +43,21 @@ pub struct Sources<'a> {
     pub cpus: &'a CpuSettings,
 }
 
+/// What a container's and its pod's own files say: read by the hook, supposed for a container that is yet to come.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The container's CPU time.
+    pub cpu: CpuTime,
+    /// The pod around it.
+    pub pod: Option<PodPlace>,
+    /// The CPUs the container may run on; `None` without `cpuset`.
+    pub cpus: Option<CpuSet>,
+    /// The bound on burst.
+    pub burst: BurstRule,
+    /// The identity mechanism.
+    pub ladder: Ladder,
+}
+
 impl Sources<'_> {
     /// Reads the facts for a container at its place. `earlier` is its record, where this is not the first hook for it.
     /// The caller holds the node lock where the treatment owns CPUs.
@@ -54,34 +69,53 @@ impl Sources<'_> {
         earlier: Option<&Record>,
     ) -> Result<Facts> {
         let groups = &place.groups;
-        let cpu = cpu_time(&groups.cpu, needs_weight(treatment))?;
-        let pod = place.pod.as_ref().map(|pod| self.pod(treatment, place, pod)).transpose()?;
-        let mut facts = Facts {
-            groups: groups.clone(),
-            inner: place.inner.clone(),
-            name: groups.cpu.name().to_owned(),
-            pod,
-            cpu,
-            cpus: None,
-            burst: burst_rule(&groups.cpu),
-            ladder: match treatment.identity {
-                Some(_) => Ladder::choose(self.roots, &groups.cpu, self.wish)?,
-                None => Ladder::none(),
+        let given = earlier.filter(|_| treatment.cpus != CpusRule::Keep);
+        let seen = Seen {
+            cpu: cpu_time(&groups.cpu, needs_weight(treatment))?,
+            pod: place.pod.as_ref().map(|pod| self.pod(treatment, place, pod)).transpose()?,
+            cpus: match (given.and_then(|record| record.allowed.clone()), &groups.cpuset) {
+                (Some(cpus), Some(_)) => Some(cpus),
+                (None, Some(cpuset)) => allowed(cpuset)?,
+                (_, None) => None,
             },
+            burst: burst_rule(&groups.cpu),
+            ladder: self.ladder(treatment, &groups.cpu)?,
+        };
+        self.facts_of(seen, treatment, place, who)
+    }
+
+    /// The facts for a container whose files were read or supposed.
+    pub fn facts_of(&self, seen: Seen, treatment: &Treatment, place: &Place, who: &Who) -> Result<Facts> {
+        let mut facts = Facts {
+            groups: place.groups.clone(),
+            inner: place.inner.clone(),
+            name: place.groups.cpu.name().to_owned(),
+            pod: seen.pod,
+            cpu: seen.cpu,
+            cpus: seen.cpus,
+            burst: seen.burst,
+            ladder: seen.ladder,
             node: NodeCpus::default(),
             own: None,
             refusal: None,
             neighbours: Vec::new(),
         };
-        if treatment.cpus != CpusRule::Keep {
-            self.cpus(&mut facts, treatment, place, who, earlier)?;
-        } else if let Some(cpuset) = &groups.cpuset {
-            facts.cpus = allowed(cpuset)?;
+        if treatment.cpus != CpusRule::Keep && place.groups.cpuset.is_some() {
+            self.cpus(&mut facts, treatment, place, who)?;
         }
         Ok(facts)
     }
 
-    fn pod(&self, treatment: &Treatment, place: &Place, pod: &Groups) -> Result<PodPlace> {
+    /// The identity mechanism for a treatment, probed by the files of a group.
+    pub fn ladder(&self, treatment: &Treatment, cpu: &Group) -> Result<Ladder> {
+        match treatment.identity {
+            Some(_) => Ladder::choose(self.roots, cpu, self.wish),
+            None => Ok(Ladder::none()),
+        }
+    }
+
+    /// Reads the pod's group.
+    pub fn pod(&self, treatment: &Treatment, place: &Place, pod: &Groups) -> Result<PodPlace> {
         let time = cpu_time(&pod.cpu, treatment.pod_batch.is_some())?;
         // The pod's burst is the sum of its containers', read from the containers that are there.
         let other_bursts = if treatment.burst.is_some() && time.quota > 0 {
@@ -100,21 +134,7 @@ impl Sources<'_> {
         })
     }
 
-    fn cpus(
-        &self,
-        facts: &mut Facts,
-        treatment: &Treatment,
-        place: &Place,
-        who: &Who,
-        earlier: Option<&Record>,
-    ) -> Result<()> {
-        let Some(cpuset) = &place.groups.cpuset else {
-            return Ok(());
-        };
-        facts.cpus = match earlier.and_then(|record| record.allowed.clone()) {
-            Some(cpus) => Some(cpus),
-            None => allowed(cpuset)?,
-        };
+    fn cpus(&self, facts: &mut Facts, treatment: &Treatment, place: &Place, who: &Who) -> Result<()> {
         let claims = self.live_claims()?;
         let nobody_owns = claims.is_empty() && self.cpus.system.is_empty();
         if nobody_owns && !treatment.owns_cpus() && !matches!(treatment.cpus, CpusRule::Exact(_)) {
@@ -270,8 +290,8 @@ fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
     })
 }
 
-/// The CPUs a group's tasks may use.
-fn allowed(cpuset: &Group) -> Result<Option<CpuSet>> {
+/// The CPUs a group's tasks may use; `None` where the file is not there.
+pub fn allowed(cpuset: &Group) -> Result<Option<CpuSet>> {
     let name = match cpuset.version {
         Version::V1 => "cpuset.cpus",
         Version::V2 => "cpuset.cpus.effective",

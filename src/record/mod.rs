@@ -37,7 +37,8 @@ use crate::policy::treatment::Treatment;
 pub const VERSION: u32 = 1;
 
 /// How far a container's treatment has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Written before the first cgroup file: what follows may have been cut off anywhere.
     #[default]

@@ -155,10 +155,10 @@ impl Store {
         self.claim_path(id).exists()
     }
 
-    /// Removes what interrupted writers left behind: new files that were not yet in their place, intents of records
-    /// that are there, and journals that cannot be read. Returns how many files that were.
-    pub fn sweep(&self) -> Result<usize> {
-        let mut swept = 0;
+    /// What interrupted writers left behind: new files that were not yet in their place, intents of records that are
+    /// there, and journals that cannot be read.
+    pub fn half_written(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
         for folder in ["containers", "exclusive", "groups"] {
             for name in self.names(folder)? {
                 let path = self.dir.join(folder).join(&name);
@@ -170,13 +170,15 @@ impl Store {
                     }
                     None => false,
                 };
-                if is_left {
-                    remove_file(&path)?;
-                    swept += 1;
-                }
+                found.extend(is_left.then_some(path));
             }
         }
-        Ok(swept)
+        Ok(found)
+    }
+
+    /// Removes such files.
+    pub fn sweep(&self, found: &[PathBuf]) -> Vec<Error> {
+        found.iter().filter_map(|path| remove_file(path).err()).collect()
     }
 
     /// The names of a folder's files, sorted; a folder that is not there has none.

@@ -1,0 +1,192 @@
+//! A container from its OCI bundle, or from the state a runtime hands to hooks.
+
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxCpu, Spec};
+
+use super::suppose::{Supposed, Wanted};
+use super::{Subject, read};
+use crate::container::{Place, State};
+use crate::error::{Error, Result};
+use crate::hook::Hook;
+use crate::kernel::control::Controller;
+use crate::kernel::group::Groups;
+use crate::record::{ContainerId, Phase, Record};
+use crate::tool::{Session, node};
+
+/// The container of a bundle.
+pub(super) fn of_bundle(
+    session: &Session,
+    hook: &Hook,
+    dir: &Path,
+    id: Option<&str>,
+) -> anyhow::Result<Subject> {
+    let (file, spec) = load(dir)?;
+    let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+    let id = match id {
+        Some(id) => id.parse()?,
+        None => guess_id(&dir, &spec).ok_or_else(|| {
+            Error::invalid(file.display().to_string(), "the container's id cannot be told from it")
+                .hint("give it with --id")
+        })?,
+    };
+    let annotations = annotations(&spec);
+    let state = State { id, pid: None, bundle: Some(dir.display().to_string()), annotations };
+    Ok(subject(session, hook, &state, &file, &spec)?)
+}
+
+/// The container of a state.
+pub(super) fn of_state(session: &Session, hook: &Hook, bytes: &[u8]) -> anyhow::Result<Subject> {
+    let state = State::parse(bytes)?;
+    if let Some(pid) = state.pid {
+        let treated = treated(hook, &state.id, Some(pid));
+        let place = match &treated {
+            Some(record) => Ok(Place::at(record.groups.clone())),
+            None => Place::of(&session.roots, &state, pid),
+        };
+        return Ok(Subject {
+            title: title(&state),
+            who: state.who(),
+            annotations: state.annotations.clone(),
+            place,
+            supposed: Supposed::default(),
+            treated,
+            notes: Vec::new(),
+        });
+    }
+    let Some(bundle) = &state.bundle else {
+        return Err(Error::invalid("OCI state", "it names neither a process nor a bundle")
+            .hint("give the state of a created container, or its bundle")
+            .into());
+    };
+    let (file, spec) = load(Path::new(bundle))?;
+    Ok(subject(session, hook, &state, &file, &spec)?)
+}
+
+fn load(dir: &Path) -> Result<(std::path::PathBuf, Spec)> {
+    // Whoever names the file itself means its folder.
+    let file = if dir.is_file() { dir.to_owned() } else { dir.join("config.json") };
+    let bytes = read(&file).map_err(|e| match e.is_gone() {
+        true => e.hint("an OCI bundle is the folder that holds a container's config.json"),
+        false => e,
+    })?;
+    let bad = |why: String| {
+        Error::invalid(file.display().to_string(), format!("not an OCI config.json: {why}"))
+            .hint("for a Kubernetes manifest use -f")
+    };
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+    if !value.is_object() {
+        // A list would pass for a structure whose fields stand in order.
+        return Err(bad("not an object".to_owned()));
+    }
+    let spec = serde_json::from_value(value).map_err(|e| bad(e.to_string()))?;
+    Ok((file, spec))
+}
+
+fn annotations(spec: &Spec) -> Vec<(String, String)> {
+    let pairs = spec.annotations().iter().flatten();
+    let mut pairs: Vec<(String, String)> = pairs.map(|(k, v)| (k.clone(), v.clone())).collect();
+    pairs.sort();
+    pairs
+}
+
+fn cgroups_path(spec: &Spec) -> Option<String> {
+    let path = spec.linux().as_ref()?.cgroups_path().as_ref()?;
+    Some(path.to_string_lossy().into_owned()).filter(|path| !path.is_empty())
+}
+
+/// Engines end `cgroupsPath` with the container's id; where there is none the bundle's folder has its name.
+fn guess_id(dir: &Path, spec: &Spec) -> Option<ContainerId> {
+    let path = cgroups_path(spec);
+    let name = path.as_deref().map(|path| path.rsplit(['/', ':']).next().unwrap_or_default());
+    name.or_else(|| dir.file_name()?.to_str())?.parse().ok()
+}
+
+fn subject(session: &Session, hook: &Hook, state: &State, file: &Path, spec: &Spec) -> Result<Subject> {
+    let mut notes = Vec::new();
+    let groups = groups(session, state, spec, &mut notes)?;
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let cpu = resources.and_then(|resources| resources.cpu().as_ref());
+    let treated = treated(hook, &state.id, None);
+    let place = Place::at(treated.as_ref().map_or(groups, |record| record.groups.clone()));
+    if !place.groups.cpu.exists() {
+        notes.push(
+            "its group is not there yet; the values are those the runtime will have written".to_owned(),
+        );
+    }
+    Ok(Subject {
+        title: title(state),
+        who: state.who(),
+        annotations: state.annotations.clone(),
+        place: Ok(place),
+        supposed: supposed(file, cpu)?,
+        treated,
+        notes,
+    })
+}
+
+fn title(state: &State) -> String {
+    let who = state.who();
+    match (&who.namespace, &who.pod, &who.container) {
+        (Some(namespace), Some(pod), Some(container)) => {
+            format!("{namespace}/{pod} {container} ({})", state.id)
+        }
+        _ => state.id.to_string(),
+    }
+}
+
+/// The groups a runtime will make for the container.
+fn groups(session: &Session, state: &State, spec: &Spec, notes: &mut Vec<String>) -> Result<Groups> {
+    let top = Groups::top(&session.roots)?;
+    let path = cgroups_path(spec).unwrap_or_else(|| state.id.to_string());
+    if path.starts_with('/') {
+        let path = format!("/{}", path.trim_matches('/'));
+        return Ok(all_at(&top, |_| path.clone()));
+    }
+    if let Some(path) = node::systemd_path(&path) {
+        return Ok(all_at(&top, |_| path.clone()));
+    }
+    notes.push(
+        "linux.cgroupsPath is not absolute: the runtime puts it below its own group; here it is taken to be this program's".to_owned(),
+    );
+    let own = Groups::of_process(&session.roots, i32::try_from(std::process::id()).unwrap_or(0)).ok();
+    Ok(all_at(&top, |controller| {
+        let own = own.as_ref().and_then(|own| own.of(controller)).map_or("", |group| group.path.as_str());
+        format!("{}/{path}", own.trim_end_matches('/'))
+    }))
+}
+
+/// The same hierarchies at other paths.
+pub(super) fn all_at(top: &Groups, path: impl Fn(Controller) -> String) -> Groups {
+    Groups {
+        cpu: top.cpu.at(path(Controller::Cpu)),
+        cpuset: top.cpuset.as_ref().map(|group| group.at(path(Controller::Cpuset))),
+        memory: top.memory.as_ref().map(|group| group.at(path(Controller::Memory))),
+    }
+}
+
+fn supposed(file: &Path, cpu: Option<&LinuxCpu>) -> Result<Supposed> {
+    let Some(cpu) = cpu else { return Ok(Supposed::default()) };
+    let default = Wanted::default();
+    let number = |n: Option<u64>| n.filter(|n| *n > 0).and_then(|n| i64::try_from(n).ok());
+    let cpus = cpu.cpus().as_deref().filter(|text| !text.is_empty()).map(|text| text.parse()).transpose();
+    Ok(Supposed {
+        container: Wanted {
+            shares: number(cpu.shares()).unwrap_or(default.shares),
+            // Zero is unset; runtimes write nothing then.
+            quota: cpu.quota().filter(|quota| *quota > 0).unwrap_or(default.quota),
+            period: number(cpu.period()).unwrap_or(default.period),
+        },
+        cpus: cpus.map_err(|e: Error| {
+            Error::invalid(format!("{}: linux.resources.cpu.cpus", file.display()), e.to_string())
+        })?,
+        ..Supposed::default()
+    })
+}
+
+/// The record of a container that the hook would not treat again.
+fn treated(hook: &Hook, id: &ContainerId, pid: Option<i32>) -> Option<Box<Record>> {
+    let record = hook.store.load(id).ok().flatten()?;
+    let is_it = record.is_live() && pid.is_none_or(|pid| record.pid == pid);
+    (is_it && record.phase != Phase::Applying).then(|| Box::new(record))
+}
