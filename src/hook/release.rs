@@ -8,7 +8,6 @@ use crate::kernel::control::{Knob, Value};
 use crate::kernel::group::Group;
 use crate::log;
 use crate::plan::facts::BurstRule;
-use crate::plan::gather::burst_rule;
 use crate::plan::{self, Level, Write};
 use crate::record::{ContainerId, GroupLock, Record};
 
@@ -168,11 +167,8 @@ pub(super) fn pod_burst(pod: &Group, wanted: Option<&Write>) -> Option<Write> {
         None => int(child, Knob::Burst),
     };
     let sum: i64 = pod.children().iter().filter_map(of).sum();
-    let most = match burst_rule(pod) {
-        BurstRule::UpToQuota => quota,
-        _ => (1 << 44) - 1 - quota,
-    };
-    Some(pod_write(pod, Knob::Burst, Value::Int(sum.min(most)), "the sum of its containers'"))
+    let sum = BurstRule::of(pod).bound(sum, quota);
+    Some(pod_write(pod, Knob::Burst, Value::Int(sum), "the sum of its containers'"))
 }
 
 fn pod_write(group: &Group, knob: Knob, value: Value, why: &str) -> Write {
