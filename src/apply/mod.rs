@@ -10,10 +10,12 @@ use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Value};
 use crate::kernel::fs::Roots;
 use crate::kernel::group::Group;
+use crate::plan::facts::BurstRule;
 use crate::plan::{Level, Plan, TreeMove, Write};
 use order::Pending;
 
 pub use tree::{attach, make, remove};
+pub use write::differs;
 
 /// What became of one planned write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,7 @@ impl Done {
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     values: Vec<Option<Value>>,
+    /// For writes of a quota: the burst beside it, which the kernel may bind to it or destroy.
     bursts: Vec<Option<i64>>,
     /// The weights of groups about to become idle, which the kernel forgets.
     weights: Vec<(Group, Knob, Value)>,
@@ -61,7 +64,9 @@ impl Snapshot {
                 Knob::Quota => read(Knob::Burst)?.and_then(|burst| burst.int()),
                 _ => None,
             });
-            if write.knob == Knob::Idle && !is_new {
+            let becomes_idle =
+                write.knob.makes_idle(&write.value) && read(Knob::Idle)? == Some(Value::Int(0));
+            if becomes_idle && !is_new {
                 for knob in [Knob::Shares, Knob::Weight] {
                     if let Some(value) = write.group.read(knob)? {
                         snapshot.weights.push((write.group.clone(), knob, value));
@@ -89,23 +94,24 @@ impl Snapshot {
             let value = before.clone()?;
             Some(Write { value, fallback: None, why: why.to_owned(), ..write.clone() })
         });
-        let weights = self.weights.iter().filter(|(group, knob, _)| {
-            // An idle group had no weight of its own to begin with.
-            let was_idle = |w: &Write, v: &Option<Value>| {
-                w.group == *group && w.knob == Knob::Idle && *v == Some(Value::Int(1))
-            };
-            !writes.iter().zip(&self.values).any(|(w, v)| was_idle(w, v))
-                && !writes.iter().any(|w| w.group == *group && w.knob == *knob)
+        let weights = self.weights.iter().map(|(group, knob, value)| (group, *knob, value.clone()));
+        let bursts = writes.iter().zip(&self.bursts).filter_map(|(write, burst)| {
+            let burst = Value::Int((*burst)?);
+            Some((&write.group, Knob::Burst, burst))
         });
-        let weights = weights.map(|(group, knob, value)| Write {
+        // What was not to be written, and went along.
+        let along = weights.chain(bursts).filter(|(group, knob, _)| {
+            !writes.iter().any(|write| write.group == **group && write.knob == *knob)
+        });
+        let along = along.map(|(group, knob, value)| Write {
             level: Level::Pod,
             group: group.clone(),
-            knob: *knob,
-            value: value.clone(),
+            knob,
+            value,
             fallback: None,
             why: why.to_owned(),
         });
-        values.chain(weights).collect()
+        values.chain(along).collect()
     }
 }
 
@@ -169,6 +175,10 @@ fn run(
             // A group that was there when it was looked at, and has been made anew since, says nothing of that.
             before: snapshot.values.get(*index).cloned().flatten().filter(|_| !made.contains(&write.group)),
             burst_before: snapshot.bursts.get(*index).copied().flatten(),
+            burst_rule: match write.knob {
+                Knob::Quota => BurstRule::of(&write.group),
+                _ => BurstRule::Absent,
+            },
         })
         .collect();
     let steps = order::order(&pending);
@@ -185,7 +195,12 @@ fn run(
         let result = write::write(&step.group, step.knob, &step.value, fallback);
         let slot = step.completes.and_then(|index| accepted.get_mut(index));
         match (result, slot) {
-            (Ok(value), Some(slot)) => *slot = Some(value),
+            (Ok(value), Some(slot)) => {
+                if let Some(error) = planned.and_then(|write| less(write, &value)) {
+                    fail(planned, error);
+                }
+                *slot = Some(value);
+            }
             (Ok(_), None) => {}
             (Err(error), slot) => {
                 fail(planned, error);
@@ -211,9 +226,30 @@ fn run(
     pending.iter().zip(accepted).map(look).collect()
 }
 
-/// What a file says; nothing where that cannot be told.
+/// What a file says, of CPUs what the kernel really uses, which on cgroup v2 is not the same; nothing where that cannot
+/// be told.
 fn now(write: &Write) -> Option<Value> {
+    if write.knob == Knob::Cpus {
+        if let Ok(Some(found)) = differs(&write.group, write.knob, &write.value) {
+            return Some(found);
+        }
+    }
     write.group.read(write.knob).ok().flatten()
+}
+
+/// CPUs of one's own that are fewer than planned must not go unnoticed.
+fn less(write: &Write, accepted: &Value) -> Option<Error> {
+    let is_part = write.knob == Knob::Cpus
+        && write.level != Level::Neighbour
+        && write.value.set().is_some_and(|planned| !planned.is_empty())
+        && *accepted != write.value;
+    is_part.then(|| {
+        Error::invalid(
+            format!("{} of {}", write.knob, write.group.dir().display()),
+            format!("{} wanted, the group above has only {accepted} of them", write.value),
+        )
+        .hint("give the parent group those CPUs")
+    })
 }
 
 /// Reads back; a file that says something else is written once more, and then it is an error.
@@ -223,8 +259,15 @@ fn settle(write: &Write, value: &Value) -> Result<Option<Value>> {
         return Ok(Some(value.clone()));
     }
     if knob == Knob::BvtWarp {
-        // Writing the value that is there is a no-op; the flags behind it follow a change only.
-        group.write(knob, &Value::Int(0))?;
+        // Writing the value that is there is a no-op; the flags behind it follow a change only. By way of the value
+        // nearest to it: the group must not change sides meanwhile.
+        let near = match value.int() {
+            Some(-1) => -2,
+            Some(-2) => -1,
+            Some(2 | 0) => 1,
+            _ => 2,
+        };
+        group.write(knob, &Value::Int(near))?;
     }
     group.write(knob, value)?;
     match write::differs(group, knob, value)? {

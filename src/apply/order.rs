@@ -2,14 +2,16 @@
 //! which the kernel accepts after the one before.
 //!
 //! - Burst may not be above the quota (mainline): shrink burst, then quota; grow quota, then burst. On kernels 5.14
-//!   to 6.9 every write of `cpu.max` divides `cpu.max.burst` by 1000: burst is always written after it.
+//!   to 6.9 every write of `cpu.max` divides `cpu.max.burst` by 1000: burst is always written after it, also one that
+//!   nobody asked to change.
 //! - On v1 a child's quota and CPUs must fit into its parent's: grow top-down, shrink bottom-up.
 //! - While a group is idle its weight cannot be written: leave idle before weights, enter it after.
 
 use crate::cpuset::CpuSet;
-use crate::kernel::control::{Knob, Value};
+use crate::kernel::control::{Knob, Value, Version};
 use crate::kernel::group::Group;
 use crate::plan::Write;
+use crate::plan::facts::BurstRule;
 
 /// One write the kernel is to see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub(super) struct Pending<'a> {
     pub(super) before: Option<Value>,
     /// The group's burst, for a write of the quota.
     pub(super) burst_before: Option<i64>,
+    /// The bound on that burst.
+    pub(super) burst_rule: BurstRule,
 }
 
 /// The order of the writes that change something.
@@ -50,15 +54,21 @@ pub(super) fn order(pending: &[Pending<'_>]) -> Vec<Step> {
         let depth = depth(&p.write.group);
         let last = step(p.write.value.clone(), Some(index));
         match (p.write.knob, &p.write.value) {
-            (Knob::Idle, Value::Int(0)) => steps.push((Rank(Phase::LeaveIdle, 0), last)),
-            (Knob::Idle, _) => steps.push((Rank(Phase::EnterIdle, depth), last)),
+            (knob, value) if knob.makes_idle(value) => steps.push((Rank(Phase::EnterIdle, depth), last)),
+            (Knob::Idle | Knob::Priority, _) => steps.push((Rank(Phase::LeaveIdle, depth), last)),
             (Knob::Shares | Knob::Weight, _) => steps.push((Rank(Phase::Weight, depth), last)),
             (Knob::Period, _) => steps.push((Rank(Phase::Period, depth), last)),
             (Knob::Quota, Value::Int(quota)) => {
-                if let Some(burst) = p.burst_before.filter(|burst| *quota > 0 && burst > quota) {
-                    let wanted = final_burst(pending, &p.write.group).unwrap_or(burst);
-                    let lower = Step { knob: Knob::Burst, ..step(Value::Int(wanted.min(*quota)), None) };
-                    steps.push((Rank(Phase::LowerBurst, 0), lower));
+                if let Some(burst) = p.burst_before.filter(|burst| *burst > 0) {
+                    let planned = final_burst(pending, &p.write.group);
+                    let fits = p.burst_rule.bound(planned.unwrap_or(burst), *quota);
+                    let set = Step { knob: Knob::Burst, ..step(Value::Int(fits), None) };
+                    if p.burst_rule.bound(burst, *quota) < burst {
+                        steps.push((Rank(Phase::LowerBurst, 0), set.clone()));
+                    }
+                    if planned.is_none() && p.write.group.version == Version::V2 {
+                        steps.push((Rank(Phase::Burst, depth), set));
+                    }
                 }
                 steps.push((direction(quota_grows(p.before.as_ref(), *quota), depth), last));
             }
@@ -127,7 +137,6 @@ fn final_burst(pending: &[Pending<'_>], group: &Group) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::control::Version;
     use crate::plan::Level;
 
     fn write(path: &str, knob: Knob, value: Value) -> Write {
@@ -148,6 +157,7 @@ mod tests {
                 write,
                 before: before.clone(),
                 burst_before: *burst,
+                burst_rule: BurstRule::UpToQuota,
             })
             .collect();
         order(&pending).iter().map(|s| format!("{} {}={}", s.group.path, s.knob, s.value)).collect()

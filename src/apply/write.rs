@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 
+use crate::cpuset::CpuSet;
 use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Value, Version};
 use crate::kernel::fs;
@@ -37,7 +38,8 @@ fn second_try(
     fallback: Option<&Value>,
     error: &Error,
 ) -> Option<Value> {
-    let refused = matches!(error.as_errno(), Some(Errno::EINVAL | Errno::ERANGE | Errno::EACCES));
+    let refused =
+        matches!(error.as_errno(), Some(Errno::EINVAL | Errno::ERANGE | Errno::EACCES | Errno::ENOSPC));
     if !refused {
         return None;
     }
@@ -46,6 +48,11 @@ fn second_try(
         Knob::Burst => {
             let quota = group.read(Knob::Quota).ok()??.int()?;
             (quota > 0).then(|| Value::Int(value.int().unwrap_or(0).min(quota)))
+        }
+        // cgroup v2 does not clear the list of a group with processes: what an empty one stands for says the same.
+        Knob::Cpus if value.set().is_some_and(CpuSet::is_empty) => {
+            let text = fs::read(&group.parent()?.dir().join("cpuset.cpus.effective")).ok()?;
+            knob.parse(group.version, &text).ok()
         }
         // Somebody shrank the parent after it was read.
         Knob::Cpus => {
@@ -78,8 +85,8 @@ fn explain(error: Error, knob: Knob) -> Error {
     error.hint(hint)
 }
 
-/// Reads a written value back; `Ok(None)` where it is as wanted, else what the file says.
-pub(super) fn differs(group: &Group, knob: Knob, wanted: &Value) -> Result<Option<Value>> {
+/// Reads a written value back; `Ok(None)` where it is as wanted, else what the kernel has in its place.
+pub fn differs(group: &Group, knob: Knob, wanted: &Value) -> Result<Option<Value>> {
     let Some(found) = group.read(knob)? else {
         return Err(Error::invalid(
             format!("{knob} of {}", group.dir().display()),
@@ -89,7 +96,7 @@ pub(super) fn differs(group: &Group, knob: Knob, wanted: &Value) -> Result<Optio
     if !knob.reads_back_as(wanted, &found) {
         return Ok(Some(found));
     }
-    if knob == Knob::Cpus && group.version == Version::V2 {
+    if knob == Knob::Cpus && group.version == Version::V2 && wanted.set().is_some_and(|set| !set.is_empty()) {
         // cgroup v2 takes any list and silently uses what the parent has of it.
         let path = group.dir().join("cpuset.cpus.effective");
         if let Some(text) = fs::read_if_there(&path)? {

@@ -6,6 +6,7 @@ use crate::container::{Place, State};
 use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Value};
 use crate::kernel::group::Group;
+use crate::kernel::identity::Rung;
 use crate::plan::gather::owner;
 use crate::plan::{self, Level, Plan};
 use crate::policy::config::OnError;
@@ -100,6 +101,11 @@ impl Hook {
         }
         let planned: Vec<Done> = planned(&plan, &snapshot);
         let mut record = Record::planned(who, pid, treatment, &plan, place.groups.clone(), allowed, planned);
+        let unsure = match (record.rung, record.treatment.identity) {
+            (Rung::QosLevel, Some(identity)) => record.rung.lost(identity),
+            _ => None,
+        };
+        record.lost.retain(|text| Some(text.as_str()) != unsure);
         errors.extend(self.remember(state, &record, &snapshot));
         drop(shared);
 
@@ -108,6 +114,11 @@ impl Hook {
             done.after = after;
         }
         errors.extend(failed);
+        if let Some(text) = unsure {
+            // Only the write tells which levels a kernel takes.
+            let is_given = |done: &Done| done.write.knob != Knob::QosLevel || done.holds();
+            record.lost.extend((!record.writes.iter().all(is_given)).then(|| text.to_owned()));
+        }
         errors.extend(self.share_what_is_left(&record));
         if !errors.is_empty() && record.treatment.on_error == OnError::Fail {
             // Giving CPUs back takes the lock again.
@@ -189,11 +200,16 @@ impl Hook {
             let back = plan::TreeMove { make: Vec::new(), to: tree.from.clone(), from: Vec::new() };
             errors.extend(apply::attach(&back, pid).err());
         }
-        errors.extend(apply::bring(&snapshot.restoring(&plan.writes)));
+        let left = apply::bring(&snapshot.restoring(&plan.writes));
+        let end = match left.is_empty() {
+            true => "everything was put back",
+            false => "the rest was put back",
+        };
+        errors.extend(left);
         self.release(&state.id, record);
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Error::invalid(format!("{} for container {}", record.treatment.class, state.id), texts.join("; "))
-            .hint("everything was put back; on_error = \"fail\" says that it must not start like this")
+            .hint(format!("{end}; on_error = \"fail\" says that it must not start like this"))
     }
 }
 
@@ -217,7 +233,7 @@ fn shared_before(writes: &[Done], snapshot: &Snapshot) -> Vec<(Group, Vec<(Knob,
     for done in writes.iter().filter(|done| matches!(done.write.level, Level::Pod | Level::KubeQos)) {
         if let Some(before) = done.before.as_ref().filter(|before| **before != done.write.value) {
             add(&done.write.group, done.write.knob, before);
-            if done.write.knob == Knob::Idle {
+            if done.write.knob.makes_idle(&done.write.value) {
                 for (group, knob, value) in
                     snapshot.weights().filter(|(group, ..)| *group == done.write.group)
                 {
@@ -241,10 +257,17 @@ pub(super) fn report(record: &Record) -> Report {
     for (name, value) in [("namespace", &who.namespace), ("pod", &who.pod), ("name", &who.container)] {
         fields.extend(value.clone().map(|value| (name, value)));
     }
-    for done in record.writes.iter().filter(|done| done.write.level == Level::Container) {
+    // The group a runtime makes below has the same values.
+    let own = |write: &plan::Write| {
+        write.level == Level::Container && record.groups.of(write.knob.controller()) == Some(&write.group)
+    };
+    for done in record.writes.iter().filter(|done| own(&done.write)) {
         let name = match done.write.knob {
             Knob::BvtWarp => "bvt_warp_ns",
+            Knob::Priority => "priority",
+            Knob::Expel => "identity",
             Knob::QosLevel => "qos_level",
+            Knob::Offline => "offline",
             Knob::Idle => "idle",
             Knob::Shares => "shares",
             Knob::Weight => "weight",

@@ -4,11 +4,10 @@ use super::{Hook, Report};
 use crate::apply;
 use crate::container::State;
 use crate::error::{Error, Result};
-use crate::kernel::control::{Knob, Value};
+use crate::kernel::control::{Controller, Knob, Value};
 use crate::kernel::group::Group;
 use crate::log;
 use crate::plan::facts::BurstRule;
-use crate::plan::gather::burst_rule;
 use crate::plan::{self, Level, Write};
 use crate::record::{ContainerId, GroupLock, Record};
 
@@ -39,7 +38,7 @@ impl Hook {
         }
         errors.extend(self.store.remove(id).err());
         errors.extend(self.give_back_cpus(id));
-        for group in shared_groups(record) {
+        for group in self.shared_groups(record) {
             errors.extend(self.restore_shared(&group, Some(record)));
         }
         errors
@@ -127,17 +126,21 @@ impl Hook {
             }
             return errors;
         }
-        let leaves_idle =
-            journal.before.iter().any(|(knob, value)| *knob == Knob::Idle && *value == Value::Int(0));
+        let leaves_idle = journal
+            .before
+            .iter()
+            .any(|(knob, before)| matches!(knob, Knob::Idle | Knob::Priority) && !knob.makes_idle(before));
         let restores = journal.before.iter().filter(|(knob, before)| {
             let now = group.read(*knob).ok().flatten();
             match knob {
                 // The kernel never takes an offline group back.
-                Knob::QosLevel if before.int() >= Some(0) => false,
+                Knob::QosLevel if before.int() >= Some(0) && now.as_ref().and_then(Value::int) < Some(0) => {
+                    false
+                }
+                // It was the sum of whoever was left, not what the last container's record says.
+                Knob::Burst => true,
                 // The weight went when the group became idle.
                 Knob::Shares | Knob::Weight if leaves_idle => true,
-                // Each container that came or left has changed it.
-                Knob::Burst => true,
                 // Somebody else has written it since: it is theirs now.
                 _ => ours(*knob).is_none_or(|value| now.as_ref() == Some(value)),
             }
@@ -154,6 +157,26 @@ impl Hook {
     pub(super) fn is_used(&self, group: &Group) -> bool {
         group.children().iter().any(|child| container_ids(child).any(|id| self.store.has(&id)))
     }
+
+    /// The groups a record's container shared with others and that are not Plimsoll's own: those it wrote to, and its
+    /// pod's, which is to be put back by the last to leave even if that one wrote nothing there.
+    fn shared_groups(&self, record: &Record) -> Vec<Group> {
+        let is_ours = |group: &Group| record.tree.as_ref().is_some_and(|tree| tree.make.contains(group));
+        let written = record.writes.iter().filter(|done| done.write.level == Level::Pod);
+        let mut groups: Vec<Group> = Vec::new();
+        for group in written.map(|done| &done.write.group) {
+            if !is_ours(group) && !groups.contains(group) {
+                groups.push(group.clone());
+            }
+        }
+        let parents = Controller::ALL.into_iter().filter_map(|c| record.origin.of(c)?.parent());
+        for group in parents {
+            if !groups.contains(&group) && self.store.journal(&group).is_ok_and(|journal| journal.is_some()) {
+                groups.push(group);
+            }
+        }
+        groups
+    }
 }
 
 /// The burst of a pod that is throttled as a whole: its containers' together, as far as the kernel takes it.
@@ -166,11 +189,8 @@ pub(super) fn pod_burst(pod: &Group, wanted: Option<&Write>) -> Option<Write> {
         None => int(child, Knob::Burst),
     };
     let sum: i64 = pod.children().iter().filter_map(of).sum();
-    let most = match burst_rule(pod) {
-        BurstRule::UpToQuota => quota,
-        _ => (1 << 44) - 1 - quota,
-    };
-    Some(pod_write(pod, Knob::Burst, Value::Int(sum.min(most)), "the sum of its containers'"))
+    let sum = BurstRule::of(pod).bound(sum, quota);
+    Some(pod_write(pod, Knob::Burst, Value::Int(sum), "the sum of its containers'"))
 }
 
 fn pod_write(group: &Group, knob: Knob, value: Value, why: &str) -> Write {
@@ -184,16 +204,4 @@ pub(super) fn container_ids(group: &Group) -> impl Iterator<Item = ContainerId> 
     let id = unit.map(|unit| unit.split_once('-').map_or(unit, |(_, id)| id));
     let long = unit.and_then(|unit| unit.rsplit_once('-')).map(|(_, id)| id);
     [Some(name), id, long].into_iter().flatten().filter_map(|id| id.parse().ok())
-}
-
-/// The groups a record's container shared with others and that are not Plimsoll's own.
-fn shared_groups(record: &Record) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for done in record.writes.iter().filter(|done| done.write.level == Level::Pod) {
-        let is_ours = record.tree.as_ref().is_some_and(|tree| tree.make.contains(&done.write.group));
-        if !is_ours && !groups.contains(&done.write.group) {
-            groups.push(done.write.group.clone());
-        }
-    }
-    groups
 }

@@ -73,8 +73,7 @@ impl Hook {
                 drift.extend(sum.filter(|sum| Some(&sum.value) != now(sum).as_ref()));
                 continue;
             }
-            let now = write.group.read(write.knob)?;
-            if !now.is_some_and(|now| write.knob.reads_back_as(&write.value, &now)) {
+            if apply::differs(&write.group, write.knob, &write.value)?.is_some() {
                 drift.push(write.clone());
             }
         }

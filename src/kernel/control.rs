@@ -162,6 +162,12 @@ impl Knob {
         })
     }
 
+    /// Whether this value makes its group idle: the kernel then takes no weight for it, and forgets the one it had.
+    /// Group Identity 2.0 drives `cpu.idle` by `cpu.priority` (ANCK 6.6, `sched_group_set_priority`).
+    pub fn makes_idle(self, value: &Value) -> bool {
+        matches!((self, value), (Self::Idle, Value::Int(1)) | (Self::Priority, Value::Int(-1)))
+    }
+
     /// The numbers the kernel accepts, where the knob is a number (`facts`: kernel documentation, measured on 6.18).
     pub fn range(self) -> Option<(i64, i64)> {
         // 2^44 - 1 microseconds is the scheduler's largest runtime.

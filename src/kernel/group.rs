@@ -91,6 +91,12 @@ impl Group {
                 format!("cgroup {} has no such control file", self.version),
             )
         })?;
+        if (knob, self.version) == (Knob::Period, Version::V2) {
+            // A lone number in `cpu.max` would be the quota.
+            let quota = self.read(Knob::Quota)?.unwrap_or(Value::Int(-1));
+            let quota = Knob::Quota.print(self.version, &quota);
+            return fs::write(&path, &format!("{quota} {value}"));
+        }
         fs::write(&path, &knob.print(self.version, value))
     }
 
@@ -337,6 +343,16 @@ mod tests {
         assert!(error(7).contains("no hierarchy with the cpu controller"), "{}", error(7));
         assert!(error(8).contains("cgroup namespace"), "{}", error(8));
         assert!(error(9).contains("the process is gone"), "{}", error(9));
+    }
+
+    #[test]
+    fn a_period_of_v2_is_written_with_the_quota_that_is_there() {
+        for (before, after) in [("50000 100000\n", "50000 20000"), ("max 100000\n", "max 20000")] {
+            let dir = tree(&[("a/cpu.max", before)]);
+            let group = Group { version: Version::V2, mount: dir.path().into(), path: "/a".into() };
+            group.write(Knob::Period, &Value::Int(20_000)).unwrap();
+            assert_eq!(std::fs::read_to_string(dir.path().join("a/cpu.max")).unwrap(), after);
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub enum Rung {
     /// `cpu.bvt_warp_ns` (Anolis OS, Alibaba Cloud Linux).
     GroupIdentity,
     /// `cpu.priority` and `cpu.identity` (Group Identity 2.0, Anolis 6.6) where there is no `cpu.bvt_warp_ns`.
+    #[serde(rename = "group-identity-2")]
     GroupIdentity2,
     /// `cpu.qos_level` (openEuler, Huawei Cloud EulerOS).
     QosLevel,

@@ -204,31 +204,13 @@ impl Builder<'_> {
         let rung = self.facts.ladder.rung;
         self.lost.extend(rung.lost(identity).map(str::to_owned));
         let settings = rung.settings(identity, weight_knob(place.groups));
-        let mut targets: Vec<(Level, Group)> = Vec::new();
-        if let Some(tree) = place.tree {
-            let at = |path: String| place.groups.cpu.at(path);
-            let class = at(format!("{}/{}", shape.root, self.treatment.class.group_name()));
-            if !rung.is_hierarchical() && shape.offline_only && tree.make.iter().any(|g| g.path == shape.root)
-            {
-                // Idle orders siblings: against everything else on the node the root of the tree is what counts.
-                targets.push((Level::Tree, at(shape.root.clone())));
-            }
-            targets.push((Level::Class, class));
-        } else if let Some(pod) = &place.pod {
-            targets.push((Level::Pod, pod.cpu.clone()));
-        }
-        if rung.is_hierarchical() || targets.is_empty() {
-            if place.tree.is_some() {
-                if let Some(pod) = &place.pod {
-                    targets.push((Level::Pod, pod.cpu.clone()));
-                }
-            }
-            targets.push((Level::Container, place.groups.cpu.clone()));
-        }
-        if rung == Rung::Idle && identity < 0 && place.tree.is_none() {
+        if matches!(rung, Rung::Idle | Rung::GroupIdentity2) && identity < 0 && place.tree.is_none() {
             match (&place.pod, self.facts.pod.as_ref().and_then(|pod| pod.kube_qos)) {
-                (Some(_), Some(_)) => self.lost.push(
+                (Some(_), Some(_)) if rung == Rung::Idle => self.lost.push(
                     "placement: kept under kubepods, cpu.idle on the pod orders it below its siblings in the same QoS group only; class-tree puts it below all online pods".to_owned(),
+                ),
+                (Some(_), Some(_)) => self.lost.push(
+                    "placement: kept under kubepods, cpu.priority on the pod orders it below its siblings in the same QoS group only, unless the kernel's scheduler feature ID_ABSOLUTE_EXPEL is on; class-tree puts it below all online pods".to_owned(),
                 ),
                 (Some(_), None) => {}
                 (None, _) => self.lost.push(
@@ -236,19 +218,47 @@ impl Builder<'_> {
                 ),
             }
         }
-        for (level, group) in targets {
-            for setting in &settings {
+        for setting in &settings {
+            let value = Value::Int(setting.value);
+            let for_siblings = !rung.is_hierarchical() || setting.knob.makes_idle(&value);
+            for (level, group) in self.carriers(place, shape, for_siblings) {
                 self.writes.push(Write {
                     level,
-                    group: group.clone(),
+                    group,
                     knob: setting.knob,
-                    value: Value::Int(setting.value),
+                    value: value.clone(),
                     fallback: setting.fallback.map(Value::Int),
                     why: self.treatment.identity_why.clone(),
                 });
             }
         }
         self.kube_identity(shape);
+    }
+
+    /// The groups that carry an identity: all of the container's where the kernel looks at the whole chain. Where it
+    /// only orders siblings, the outermost that is not shared with other classes; an idle container would lose its weight
+    /// in the pod, and nobody could write it any more.
+    fn carriers(&self, place: &Place<'_>, shape: &TreeShape, for_siblings: bool) -> Vec<(Level, Group)> {
+        let mut groups: Vec<(Level, Group)> = Vec::new();
+        let pod = place.pod.iter().map(|pod| (Level::Pod, pod.cpu.clone()));
+        if let Some(tree) = place.tree {
+            let at = |path: String| place.groups.cpu.at(path);
+            if for_siblings && shape.offline_only && tree.make.iter().any(|g| g.path == shape.root) {
+                // Against everything else on the node the root of the tree is what counts.
+                groups.push((Level::Tree, at(shape.root.clone())));
+            }
+            let class = format!("{}/{}", shape.root, self.treatment.class.group_name());
+            groups.push((Level::Class, at(class)));
+            if !for_siblings {
+                groups.extend(pod);
+            }
+        } else {
+            groups.extend(pod);
+        }
+        if !for_siblings || groups.is_empty() {
+            groups.push((Level::Container, place.groups.cpu.clone()));
+        }
+        groups
     }
 
     /// Kubernetes' own groups, as koordlet writes them: children made later inherit at mkdir.
@@ -291,10 +301,7 @@ impl Builder<'_> {
 
     fn batch(&mut self, level: Level, groups: &Groups, batch: &Limits) {
         let knob = weight_knob(groups);
-        let idle = self
-            .writes
-            .iter()
-            .any(|w| w.group == groups.cpu && w.knob == Knob::Idle && w.value == Value::Int(1));
+        let idle = self.writes.iter().any(|w| w.group == groups.cpu && w.knob.makes_idle(&w.value));
         let claimed =
             self.writes.iter().any(|w| w.group == groups.cpu && w.knob == knob && level == Level::Pod);
         if idle {
@@ -349,18 +356,13 @@ impl Builder<'_> {
             }
             Burst::Micros(micros) => (micros, format!("{micros} us asked for")),
         };
-        let bound = |wanted: i64, quota: i64| match rule {
-            BurstRule::UpToQuota => wanted.min(quota),
-            // The scheduler's largest runtime holds for quota and burst together.
-            _ => wanted.min((1 << 44) - 1 - quota),
-        };
-        let burst = bound(wanted, quota);
+        let burst = rule.bound(wanted, quota);
         let why = if burst < wanted { format!("{asked}, at most the quota") } else { asked };
         self.int(Level::Container, place.groups, Knob::Burst, burst, why);
         // A pod that is throttled as a whole throttles its containers' bursts.
         if let (Some(pod), Some(groups)) = (&self.facts.pod, &place.pod) {
             if pod.quota > 0 && place.tree.is_none() {
-                let sum = bound(burst.saturating_add(pod.other_bursts), pod.quota);
+                let sum = rule.bound(burst.saturating_add(pod.other_bursts), pod.quota);
                 self.int(Level::Pod, groups, Knob::Burst, sum, "the sum of its containers'");
             }
         }

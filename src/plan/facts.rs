@@ -2,6 +2,7 @@
 
 use super::exclusive;
 use crate::cpuset::CpuSet;
+use crate::kernel::control::{Knob, Version};
 use crate::kernel::group::{Group, Groups};
 use crate::kernel::identity::Ladder;
 use crate::qos::{KubeQos, QosClass};
@@ -15,6 +16,30 @@ pub enum BurstRule {
     UpToQuota,
     /// Any burst (Anolis OS and Alibaba Cloud Linux: `cpu.cfs_init_buffer_us`).
     Free,
+}
+
+impl BurstRule {
+    /// How this kernel bounds burst, told by the files it gives the group.
+    pub fn of(cpu: &Group) -> Self {
+        if !cpu.has(Knob::Burst) {
+            return Self::Absent;
+        }
+        let free = match cpu.version {
+            Version::V1 => "cpu.cfs_init_buffer_us",
+            Version::V2 => "cpu.max.init_buffer",
+        };
+        if cpu.dir().join(free).exists() { Self::Free } else { Self::UpToQuota }
+    }
+
+    /// The most of a wanted burst that goes with a quota, both in microseconds.
+    pub fn bound(self, wanted: i64, quota: i64) -> i64 {
+        match self {
+            _ if quota < 0 => wanted,
+            Self::UpToQuota => wanted.min(quota),
+            // The scheduler's largest runtime holds for quota and burst together.
+            _ => wanted.min((1 << 44) - 1 - quota),
+        }
+    }
 }
 
 /// A pod's surroundings in the hierarchy.

@@ -78,7 +78,7 @@ impl Sources<'_> {
                 (None, Some(cpuset)) => allowed(cpuset)?,
                 (_, None) => None,
             },
-            burst: burst_rule(&groups.cpu),
+            burst: BurstRule::of(&groups.cpu),
             ladder: self.ladder(treatment, &groups.cpu)?,
         };
         self.facts_of(seen, treatment, place, who)
@@ -299,16 +299,4 @@ pub fn allowed(cpuset: &Group) -> Result<Option<CpuSet>> {
     let path: PathBuf = cpuset.dir().join(name);
     let text = crate::kernel::fs::read_if_there(&path)?;
     text.map(|text| text.trim().parse()).transpose()
-}
-
-/// How this kernel bounds burst, told by the files it gives the group.
-pub fn burst_rule(cpu: &Group) -> BurstRule {
-    if !cpu.has(Knob::Burst) {
-        return BurstRule::Absent;
-    }
-    let free = match cpu.version {
-        Version::V1 => "cpu.cfs_init_buffer_us",
-        Version::V2 => "cpu.max.init_buffer",
-    };
-    if cpu.dir().join(free).exists() { BurstRule::Free } else { BurstRule::UpToQuota }
 }

@@ -185,7 +185,7 @@ fn identity(session: &Session, config: &Config, group: &Group, lines: &mut Lines
 }
 
 fn burst(group: &Group, release: &str, lines: &mut Lines) {
-    match gather::burst_rule(group) {
+    match BurstRule::of(group) {
         BurstRule::Absent => {
             lines.warn(
                 "burst",

@@ -8,7 +8,7 @@ use crate::hook::Hook;
 use crate::kernel::control::{Knob, Value, Version};
 use crate::kernel::group::Group;
 use crate::plan::Level;
-use crate::plan::facts::{CpuTime, Facts, PodPlace};
+use crate::plan::facts::{BurstRule, CpuTime, Facts, PodPlace};
 use crate::plan::gather::{self, Seen};
 use crate::policy::koordinator::cpu::{PERIOD_US, UNLIMITED, shares_to_weight};
 use crate::policy::treatment::Treatment;
@@ -113,7 +113,7 @@ pub(super) fn facts(
         cpu: supposed.container.time(cpu.version),
         pod,
         cpus,
-        burst: gather::burst_rule(&sample),
+        burst: BurstRule::of(&sample),
         ladder: sources.ladder(treatment, &sample)?,
     };
     sources.facts_of(seen, treatment, place, who)
