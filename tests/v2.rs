@@ -1,0 +1,165 @@
+//! Mainline's cgroup v2 and the hybrid of both, which this machine does not run: the real hook on pretended nodes.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod common;
+mod fixtures;
+
+#[path = "vendor/v2_cpus.rs"]
+mod cpus;
+#[path = "vendor/v2_limits.rs"]
+mod limits;
+
+use fixtures::{Driver, Kernel, Kube, Layout, Node};
+
+const OPEN: &str = "[claims]\nnamespaces = [\"*\"]\n";
+
+#[test]
+fn best_effort_is_idle_at_the_pod_and_the_others_are_as_they_were() {
+    for kernel in [Kernel::mainline_6_1(), Kernel::mainline_6_12()] {
+        for driver in [Driver::Cgroupfs, Driver::Systemd] {
+            let Some(node) = Node::new(kernel.clone()) else { return };
+            node.config(OPEN);
+            for class in ["LSE", "LSR", "LS", "BE", "SYSTEM"] {
+                let kube = if class == "BE" { Kube::BestEffort } else { Kube::Burstable };
+                let pod = node.pod(driver, kube, &class.to_lowercase()).set("cpu.weight", "55");
+                let one = pod.container(class).class(class).set("cpu.weight", "33");
+                let before = node.files();
+                one.create();
+                assert_eq!(node.refused(), [], "{class} {driver:?}");
+                assert_eq!((one.read("cpu.idle"), one.read("cpu.weight")), ("0".into(), "33".into()));
+                assert_eq!(one.phase(), "applied", "{class}: {:?}", one.errors());
+                assert_eq!(one.record()["rung"], "idle");
+                let lost = one.lost();
+                let says = |words: &str| lost.iter().any(|l| l.contains(words));
+                if class == "BE" {
+                    assert_eq!(pod.read("cpu.idle"), "1");
+                    assert!(says("cpu.idle orders siblings only") && says("class-tree"), "{lost:?}");
+                } else {
+                    assert_eq!(node.changed(&before), [], "{class}");
+                    assert_eq!(says("no wake-up preemption"), class != "SYSTEM", "{class}: {lost:?}");
+                }
+                one.stop();
+                assert_eq!(
+                    (pod.read("cpu.idle"), pod.read("cpu.weight")),
+                    ("0".into(), "55".into()),
+                    "{class}"
+                );
+                assert_eq!((node.kept("containers"), node.kept("groups")), (vec![], vec![]), "{class}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_any_mechanism_best_effort_gets_the_least_weight() {
+    for layout in [Layout::V1, Layout::V2, Layout::Hybrid] {
+        let Some(node) = Node::new(Kernel::mainline_5_10().on(layout)) else { return };
+        let (weight, least) = if layout == Layout::V2 { ("cpu.weight", "1") } else { ("cpu.shares", "2") };
+        let pod = node.pod(Driver::Systemd, Kube::BestEffort, "a").set(weight, "55");
+        let one = pod.container("one").class("BE").set(weight, "33");
+        one.create();
+        assert_eq!((pod.read(weight), one.read(weight)), (least.into(), "33".into()), "{layout:?}");
+        assert_eq!((&one.record()["rung"], node.refused()), (&"weight".into(), vec![]));
+        assert!(one.lost().iter().any(|l| l.contains("still delays online wake-ups")), "{:?}", one.lost());
+        one.stop();
+        assert_eq!(pod.read(weight), "55", "{layout:?}");
+    }
+}
+
+#[test]
+fn a_pod_stays_idle_until_its_last_container_ends() {
+    let Some(node) = Node::new(Kernel::mainline_6_12()) else { return };
+    let pod = node.pod(Driver::Systemd, Kube::BestEffort, "a").set("cpu.weight", "55");
+    let (one, two) = (pod.container("one").class("BE"), pod.container("two").class("BE"));
+    one.create();
+    two.create();
+    one.stop();
+    assert_eq!(pod.read("cpu.idle"), "1");
+    two.stop();
+    assert_eq!((pod.read("cpu.idle"), pod.read("cpu.weight")), ("0".into(), "55".into()));
+}
+
+#[test]
+fn poststart_makes_a_pod_idle_again() {
+    let Some(node) = Node::new(Kernel::mainline_6_12()) else { return };
+    let pod = node.pod(Driver::Cgroupfs, Kube::BestEffort, "a").set("cpu.weight", "55");
+    let one = pod.container("one").class("BE");
+    one.create();
+    node.write(&pod.path, "cpu.idle", "0");
+    one.start();
+    assert_eq!(pod.read("cpu.idle"), "1");
+    let said = one.logged()["values"].as_str().unwrap().to_owned();
+    assert_eq!(said, "pod idle = 1");
+    one.stop();
+    assert_eq!(pod.read("cpu.weight"), "55");
+}
+
+/// A hook cannot move a container of v2: memory and pids would go along.
+#[test]
+fn the_class_tree_is_out_of_a_hooks_reach_on_v2() {
+    for layout in [Layout::V2, Layout::Hybrid] {
+        let Some(node) = Node::new(Kernel::mainline_6_12().on(layout)) else { return };
+        let one = node.container("one", "/docker/one").class("BE");
+        let before = node.files();
+        one.create();
+        assert_eq!(one.record()["placement"], "keep");
+        assert_eq!((one.read("cpu.idle"), node.refused()), ("1".into(), vec![]));
+        assert_eq!(node.files().len(), before.len(), "no group is made");
+        let lost = one.lost();
+        let says = |words: &str| lost.iter().any(|l| l.contains(words));
+        assert!(says("on cgroup v2 a hook cannot move") && says("later write of its shares"), "{lost:?}");
+        one.stop();
+        assert_eq!(node.kept("containers"), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn without_the_cpuset_controller_the_rest_is_done() {
+    let Some(node) = Node::new(Kernel::mainline_6_12()) else { return };
+    node.config(OPEN);
+    let pod = node.pod(Driver::Systemd, Kube::Burstable, "a");
+    let one = pod.container("one").class("LSR").cpuset("2-3").set("cpu.max", "50000");
+    node.machine().disable(&pod.path, "cpuset");
+    assert_eq!(node.try_read(&one.path, "cpuset.cpus"), None);
+    one.create();
+    assert_eq!(node.refused(), []);
+    assert!(
+        one.lost().iter().any(|l| l == "cpus: no hierarchy with the cpuset controller"),
+        "{:?}",
+        one.lost()
+    );
+    // Its quota stays: the CPUs are not its own.
+    assert_eq!(one.read("cpu.max"), "50000 100000");
+}
+
+/// Without Kubernetes, on v1, a hook moves `cpu` and `cpuset`; everything it made goes at the end.
+#[test]
+fn on_v1_best_effort_moves_to_the_class_tree_and_leaves_it() {
+    for kernel in [
+        Kernel::mainline_5_10(),
+        Kernel::mainline_6_12().on(Layout::V1),
+        Kernel::openeuler(),
+        Kernel::anck_6_6().on(Layout::V1),
+        Kernel { switch: None, ..Kernel::anck_5_10() },
+    ] {
+        let release = kernel.release;
+        let Some(node) = Node::new(kernel) else { return };
+        node.config("[class.BE]\nplacement = \"class-tree\"\n");
+        let one = node.container("one", "/docker/one").class("BE");
+        let one = one.set("cpu.shares", "500").set("cpu.cfs_quota_us", "30000");
+        let before = node.files();
+        one.create();
+        let moved = "/plimsoll/best-effort/one";
+        assert_eq!(node.refused(), [], "{release}");
+        assert_eq!(one.phase(), "applied", "{release}: {:?}", one.errors());
+        assert_eq!(node.read(moved, "cpu.shares"), "500", "{release}");
+        assert_eq!(node.read(moved, "cpu.cfs_quota_us"), "30000", "{release}");
+        let (left, here) = (node.read("/docker/one", "cgroup.procs"), node.read(moved, "cgroup.procs"));
+        assert_eq!((left.as_str(), here.is_empty()), ("", false), "{release}");
+        one.stop();
+        assert_eq!(node.try_read(moved, "cpu.shares"), None, "{release}");
+        assert_eq!(node.try_read("/plimsoll", "cpu.shares"), None, "{release}");
+        assert_eq!((node.changed(&before), node.kept("groups")), (vec![], vec![]), "{release}");
+    }
+}
