@@ -28,7 +28,7 @@ fn best_effort_is_idle_at_the_pod_and_the_others_are_as_they_were() {
                 one.create();
                 assert_eq!(node.refused(), [], "{class} {driver:?}");
                 assert_eq!((one.read("cpu.idle"), one.read("cpu.weight")), ("0".into(), "33".into()));
-                assert_eq!(one.record()["phase"], "applied", "{class}: {:?}", one.errors());
+                assert_eq!(one.phase(), "applied", "{class}: {:?}", one.errors());
                 assert_eq!(one.record()["rung"], "idle");
                 let lost = one.lost();
                 let says = |words: &str| lost.iter().any(|l| l.contains(words));
@@ -152,7 +152,7 @@ fn on_v1_best_effort_moves_to_the_class_tree_and_leaves_it() {
         one.create();
         let moved = "/plimsoll/best-effort/one";
         assert_eq!(node.refused(), [], "{release}");
-        assert_eq!(one.record()["phase"], "applied", "{release}: {:?}", one.errors());
+        assert_eq!(one.phase(), "applied", "{release}: {:?}", one.errors());
         assert_eq!(node.read(moved, "cpu.shares"), "500", "{release}");
         assert_eq!(node.read(moved, "cpu.cfs_quota_us"), "30000", "{release}");
         let (left, here) = (node.read("/docker/one", "cgroup.procs"), node.read(moved, "cgroup.procs"));

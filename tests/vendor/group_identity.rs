@@ -24,7 +24,7 @@ fn every_class_gets_its_identity_on_pod_and_container() {
                     assert_eq!(node.read(path, "cpu.identity"), flags, "{what} {path}");
                 }
                 assert_eq!(one.record()["rung"], "group-identity", "{what}");
-                assert_eq!(one.record()["phase"], "applied", "{what}: {:?}", one.errors());
+                assert_eq!(one.phase(), "applied", "{what}: {:?}", one.errors());
                 let logged = one.logged();
                 assert_eq!(
                     (&logged["class"], &logged["bvt_warp_ns"]),
@@ -106,7 +106,7 @@ fn a_switch_that_cannot_be_turned_is_reported_and_no_identity_is_tried() {
     one.create();
     let refused = node.refused();
     assert!(refused.iter().all(|w| w.file == "sched_group_identity_enabled"), "{refused:?}");
-    assert_eq!(one.record()["phase"], "degraded");
+    assert_eq!(one.phase(), "degraded");
     let errors = one.logged()["errors"].as_str().unwrap().to_owned();
     assert!(errors.contains("sched_group_identity_enabled") && errors.contains("EPERM"), "{errors}");
 }
@@ -177,7 +177,7 @@ fn flags_changed_by_hand_are_repaired_though_the_value_is_right() {
             assert_eq!(node.read(path, "cpu.bvt_warp_ns"), bvt, "{class} {path}");
             assert_eq!(node.read(path, "cpu.identity"), flags, "{class} {path}");
         }
-        assert_eq!(one.record()["phase"], "applied", "{class}: {:?}", one.errors());
+        assert_eq!(one.phase(), "applied", "{class}: {:?}", one.errors());
         // Somebody does it again before the start.
         node.write(&one.path, "cpu.identity", foreign);
         one.start();
@@ -317,7 +317,7 @@ fn by_default_one_failed_write_costs_only_itself() {
     node.fail("cri-containerd-one.scope/cpu.bvt_warp_ns", Errno::EPERM, usize::MAX);
     one.create();
     assert_eq!((one.read("cpu.bvt_warp_ns"), one.read("cpu.cfs_burst_us")), ("0".into(), "500000".into()));
-    assert_eq!(one.record()["phase"], "degraded");
+    assert_eq!(one.phase(), "degraded");
     assert!(one.errors()[0].contains("EPERM"), "{:?}", one.errors());
     assert_eq!(one.logged()["level"], "error");
 }

@@ -24,7 +24,7 @@ fn online_classes_run_first_and_expel() {
                 assert_eq!(node.read(path, "cpu.idle"), "0", "{class} {path}");
             }
             assert_eq!(one.record()["rung"], "group-identity-2");
-            assert_eq!(one.record()["phase"], "applied", "{:?}", one.errors());
+            assert_eq!(one.phase(), "applied", "{:?}", one.errors());
             assert_eq!(one.logged()["priority"], priority);
         }
     }
@@ -54,7 +54,7 @@ fn best_effort_is_low_at_the_pod_and_keeps_its_weight_in_it() {
             (two.read("cpu.priority"), two.read("cpu.idle"), two.read(weight)),
             ("-1".into(), "0".into(), "500".into())
         );
-        assert_eq!(two.record()["phase"], "applied", "{:?}", two.errors());
+        assert_eq!(two.phase(), "applied", "{:?}", two.errors());
         assert_eq!(node.refused(), []);
     }
 }
@@ -67,7 +67,7 @@ fn batch_shares_of_a_low_pod_are_said_to_be_lost_and_the_containers_are_written(
         let one = pod.container("one").class("BE").batch(500, 1000, "1Gi");
         one.create();
         assert_eq!(node.refused(), [], "{layout:?}");
-        assert_eq!(one.record()["phase"], "applied", "{layout:?}: {:?}", one.errors());
+        assert_eq!(one.phase(), "applied", "{layout:?}: {:?}", one.errors());
         let wanted = if layout == Layout::V1 { "512" } else { "20" };
         assert_eq!(one.read(weight(layout)), wanted);
         assert!(one.lost().iter().any(|l| l.contains("512 shares are not written")), "{:?}", one.lost());

@@ -20,7 +20,7 @@ fn openeuler_has_offline_and_nothing_above_normal() {
                 "{class}"
             );
             assert_eq!(one.record()["rung"], "qos-level");
-            assert_eq!(one.record()["phase"], "applied", "{class}: {:?}", one.errors());
+            assert_eq!(one.phase(), "applied", "{class}: {:?}", one.errors());
             let says = one.lost().iter().any(|l| l.contains("runs at the normal level"));
             assert_eq!(says, matches!(class, "LSE" | "LSR" | "LS"), "{class}: {:?}", one.lost());
             // 2 is tried, and 0 taken: no more than that, and no error of it.
@@ -39,7 +39,7 @@ fn an_online_container_in_an_offline_pod_is_reported() {
     assert_eq!(one.read("cpu.qos_level"), "-1");
     one.create();
     assert_eq!(one.read("cpu.qos_level"), "-1");
-    assert_eq!(one.record()["phase"], "degraded");
+    assert_eq!(one.phase(), "degraded");
     let errors = one.logged()["errors"].as_str().unwrap().to_owned();
     assert!(errors.contains("never takes an offline group back"), "{errors}");
 

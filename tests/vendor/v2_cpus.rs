@@ -36,7 +36,7 @@ fn every_class_gets_its_cpus_and_gives_them_back() {
         assert_eq!(all(), ["0-1", "4-5", "2-3", "6-7", "2-3,6-7"], "{layout:?}");
         assert_eq!(node.refused(), []);
         for one in [&system, &lse, &lsr, &ls, &be] {
-            assert_eq!(one.record()["phase"], "applied", "{}: {:?}", one.id, one.errors());
+            assert_eq!(one.phase(), "applied", "{}: {:?}", one.id, one.errors());
         }
         let unlimited = if layout == Layout::V2 { "max 100000" } else { "-1" };
         assert_eq!((lse.read(quota), lse_pod.read(quota)), (unlimited.into(), unlimited.into()));
@@ -58,7 +58,7 @@ fn cpus_the_parent_does_not_have_are_reported_not_believed() {
         let one = pod.container("one").class("LSR").cpuset("4-7");
         one.create();
         assert_eq!((one.read("cpuset.cpus"), one.read("cpuset.cpus.effective")), ("4-7".into(), has.into()));
-        assert_eq!(one.record()["phase"], "degraded");
+        assert_eq!(one.phase(), "degraded");
         let errors = one.logged()["errors"].as_str().unwrap().to_owned();
         assert!(errors.contains(&format!("wrote 4-7, reads back {has}")), "{errors}");
 
@@ -79,7 +79,7 @@ fn on_v1_a_part_of_the_cpus_is_reported_as_a_part() {
     let one = pod.container("one").class("LSR").cpuset("4-7");
     one.create();
     assert_eq!(one.read("cpuset.cpus"), "4-5");
-    assert_eq!(one.record()["phase"], "degraded", "{:?}", one.errors());
+    assert_eq!(one.phase(), "degraded", "{:?}", one.errors());
     let errors = one.logged()["errors"].as_str().unwrap().to_owned();
     assert!(errors.contains("4-7") && errors.contains("4-5"), "{errors}");
 }
@@ -110,7 +110,7 @@ fn own_cpus_are_whole_cores_and_never_anothers() {
     let three = pod("c").container("three").class("LSR").set("cpu.max", "200000");
     three.create();
     assert_eq!((three.read("cpuset.cpus"), three.read("cpu.max")), ("6-7".into(), "200000 100000".into()));
-    assert_eq!(three.record()["phase"], "degraded");
+    assert_eq!(three.phase(), "degraded");
     assert!(three.logged()["errors"].as_str().unwrap().contains("shared pool"), "{}", three.logged());
     // Nobody else's claim counts once it is gone.
     one.stop();
@@ -185,5 +185,5 @@ fn the_group_crun_makes_below_the_scope_gets_the_cpus_too() {
     node.write(&inner, "cpuset.cpus", "0-7");
     one.create();
     assert_eq!((cpus(&node, &one.path), cpus(&node, &inner)), ("2-3".into(), "2-3".into()));
-    assert_eq!((&one.record()["phase"], node.refused()), (&"applied".into(), vec![]));
+    assert_eq!((one.phase(), node.refused()), ("applied", vec![]));
 }

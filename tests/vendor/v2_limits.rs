@@ -38,7 +38,7 @@ fn no_burst_on_a_kernel_without_it_is_said() {
         node.pod(Driver::Systemd, Kube::Burstable, "a").container("one").class("LS").set("cpu.max", "50000");
     one.create();
     assert!(one.lost().iter().any(|l| l.contains("burst: this kernel has none")), "{:?}", one.lost());
-    assert_eq!((&one.record()["phase"], node.refused()), (&"applied".into(), vec![]));
+    assert_eq!((one.phase(), node.refused()), ("applied", vec![]));
 }
 
 /// From 5.14 to 6.9 each write of `cpu.max` divides the burst by 1000.
@@ -115,7 +115,7 @@ fn batch_resources_become_weight_quota_and_memory() {
             assert_eq!(pod.read(file), *text, "{layout:?} pod {file}");
         }
         assert!(one.lost().iter().any(|l| l.contains("2560 shares are not written")), "{:?}", one.lost());
-        assert_eq!(one.record()["phase"], "applied", "{:?}", one.errors());
+        assert_eq!(one.phase(), "applied", "{:?}", one.errors());
     }
 }
 
