@@ -144,11 +144,6 @@ impl Hook {
         &self.rules
     }
 
-    /// The identity ladder's settings.
-    pub fn wish(&self) -> &Wish {
-        &self.wish
-    }
-
     /// The class tree's shape.
     pub fn shape(&self) -> &TreeShape {
         &self.shape

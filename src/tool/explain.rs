@@ -15,7 +15,7 @@ use crate::annotations::{cpu_burst, cpu_qos, resources};
 use crate::container::State as OciState;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
-use crate::kernel::control::{Knob, Value};
+use crate::kernel::control::{Knob, Value, Version};
 use crate::kernel::identity::Rung;
 use crate::record::{ContainerId, Phase, Record};
 
@@ -132,6 +132,7 @@ fn text(paint: Paint, record: &Record, seen: &Seen) -> String {
     for line in record.tree.iter().flat_map(record::moves) {
         text.push_str(&paint.wrap("  moved", INDENT, &line, Tone::Plain));
     }
+    text.push_str(&paint.wrap("  has now", INDENT, &has_now(record), Tone::Plain));
     if let Some(stats) = Stats::read(&record.groups.cpu) {
         text.push_str(&paint.wrap("  since then", INDENT, &stats_text(stats), Tone::Plain));
     }
@@ -172,6 +173,17 @@ fn state_text(seen: &Seen, record: &Record) -> (Tone, String) {
             format!("the container is gone and was not given back; `plimsoll repair` does it; {since}"),
         ),
     }
+}
+
+/// What the container's own files say, also where Plimsoll wrote nothing.
+fn has_now(record: &Record) -> String {
+    let period = record::period(&record.groups.cpu);
+    let weight = if record.groups.cpu.version == Version::V1 { Knob::Shares } else { Knob::Weight };
+    let part =
+        |knob: Knob| own(record, knob).map(|value| format!("{knob} {}", human::value(knob, &value, period)));
+    let parts: Vec<String> =
+        [weight, Knob::Quota, Knob::Burst, Knob::Cpus].into_iter().filter_map(part).collect();
+    if parts.is_empty() { "nothing: its group is gone".to_owned() } else { parts.join(", ") }
 }
 
 fn duration(seconds: u64) -> String {

@@ -134,18 +134,31 @@ impl<T: AsRef<str>> From<T> for Cell {
     }
 }
 
-/// A table with aligned columns. The last one takes what room is left and is wrapped, not cut.
+/// A table with aligned columns. The last one takes what room is left and is wrapped there, or shortened where every
+/// row is to be one line.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     indent: usize,
     header: Vec<String>,
     rows: Vec<Vec<Cell>>,
+    is_one_line: bool,
 }
 
 impl Table {
     /// A table with a header, `indent` columns from the left.
     pub(super) fn new(indent: usize, header: &[&str]) -> Self {
-        Self { indent, header: header.iter().map(|&h| h.to_owned()).collect(), rows: Vec::new() }
+        Self {
+            indent,
+            header: header.iter().map(|&h| h.to_owned()).collect(),
+            rows: Vec::new(),
+            is_one_line: false,
+        }
+    }
+
+    /// Shortens the last column on a terminal that is too narrow, in place of wrapping it.
+    pub(super) fn one_line(mut self) -> Self {
+        self.is_one_line = true;
+        self
     }
 
     /// Adds a row.
@@ -176,7 +189,12 @@ impl Table {
                 line.push_str(&" ".repeat(fill));
             }
             if let Some(last) = row.get(columns.saturating_sub(1)) {
-                for (index, part) in lines(&last.text, room).into_iter().enumerate() {
+                let parts = if self.is_one_line {
+                    vec![shortened(&last.text, room)]
+                } else {
+                    lines(&last.text, room)
+                };
+                for (index, part) in parts.into_iter().enumerate() {
                     if index > 0 {
                         out.push_str(line.trim_end());
                         out.push('\n');
@@ -223,6 +241,19 @@ fn lines(text: &str, room: usize) -> Vec<String> {
     lines
 }
 
+/// The text with its middle left out where it does not fit: a cgroup path says most at its ends.
+fn shortened(text: &str, room: usize) -> String {
+    if text.width() <= room {
+        return text.to_owned();
+    }
+    let keep = room.saturating_sub(1);
+    let (head, tail) = (keep / 2, keep - keep / 2);
+    let start = text.get(..fitting(text, head)).unwrap_or_default();
+    let reversed: String = text.chars().rev().collect();
+    let end: String = reversed.get(..fitting(&reversed, tail)).unwrap_or_default().chars().rev().collect();
+    format!("{start}…{end}")
+}
+
 /// How many bytes of a word fit; at least one character.
 fn fitting(word: &str, room: usize) -> usize {
     let mut used = 0;
@@ -255,6 +286,13 @@ mod tests {
             assert!(wrapped.iter().all(|line| line.width() <= 20), "{wrapped:?}");
             assert_eq!(wrapped.concat().replace(' ', ""), text.replace(' ', ""));
         }
+    }
+
+    #[test]
+    fn a_path_is_shortened_in_its_middle() {
+        assert_eq!(shortened("/kubepods.slice/abc.scope", 12), "/kube….scope");
+        assert_eq!(shortened("日本日本日本", 7), "日…本");
+        assert_eq!(shortened("/short", 12), "/short");
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn text(paint: Paint, rows: &[Row]) -> String {
         "STATE",
         "CGROUP",
     ];
-    let mut table = Table::new(0, &header);
+    let mut table = Table::new(0, &header).one_line();
     let mut unreadable = Vec::new();
     for row in rows {
         let id: String = row.id.as_str().chars().take(SHORT_ID).collect();
@@ -173,12 +173,8 @@ fn cells(id: &str, record: &Record, seen: &Seen) -> Vec<Cell> {
 
 /// `idle 1 (pod)`: the rung, the value now, and the level it sits at where that is not the container.
 fn identity(record: &Record, seen: &Seen) -> String {
-    let Some(file) = seen.identity(record) else {
-        return match record.treatment.identity {
-            Some(identity) if identity > 0 => format!("{} -", record.rung),
-            _ => "-".to_owned(),
-        };
-    };
+    // Online work needs no write on the lower rungs: it is best effort that is set below it.
+    let Some(file) = seen.identity(record) else { return "-".to_owned() };
     let now = file.now.as_ref().map_or_else(|| "?".to_owned(), Value::to_string);
     let level = match file.write.level {
         crate::plan::Level::Container => String::new(),

@@ -203,7 +203,7 @@ fn status_has_a_row_for_every_container_and_marks_what_is_wrong() {
         &squeezed(&ran.stdout),
         &[
             "ID CLASS POD CONTAINER PLACEMENT IDENTITY BURST CPUS THROTTLED STATE CGROUP",
-            "online LS prod/web - keep idle - 50000 us",
+            "online LS prod/web - keep - 50000 us",
             "offline BE uid b - keep idle 1 (pod)",
             "moved BE - - class-tree idle 1 (class)",
             "3 containers, all as they should be.",

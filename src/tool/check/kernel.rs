@@ -2,6 +2,7 @@
 
 use super::super::{Session, node};
 use super::Lines;
+use crate::hook;
 use crate::kernel::control::{Controller, Knob, Version};
 use crate::kernel::fs;
 use crate::kernel::group::{Group, Groups};
@@ -117,7 +118,7 @@ fn hierarchies(top: &Groups, lines: &mut Lines) {
 }
 
 fn identity(session: &Session, config: &Config, group: &Group, lines: &mut Lines) {
-    let wish = crate::hook::wish(&config.identity);
+    let wish = hook::wish(&config.identity);
     let ladder = match Ladder::choose(&session.roots, group, &wish) {
         Ok(ladder) => ladder,
         Err(error) => {
