@@ -13,6 +13,7 @@ use crate::kernel::group::Group;
 use crate::plan::{Level, Plan, TreeMove, Write};
 use order::Pending;
 
+use tree::attached;
 pub use tree::{attach, make, remove};
 
 /// What became of one planned write.
@@ -135,7 +136,7 @@ pub fn apply(plan: &Plan, snapshot: &Snapshot, roots: &Roots, pid: i32) -> (Vec<
         }
     }
     if let Some(tree) = &plan.tree {
-        if let Err(error) = attach(tree, pid) {
+        if let Err(error) = attach(tree, pid).and_then(|()| attached(tree, roots, pid)) {
             errors.push(error);
         }
     }
