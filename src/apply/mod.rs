@@ -14,6 +14,7 @@ use crate::plan::facts::BurstRule;
 use crate::plan::{Level, Plan, TreeMove, Write};
 use order::Pending;
 
+use tree::attached;
 pub use tree::{attach, make, remove};
 pub use write::differs;
 
@@ -141,7 +142,7 @@ pub fn apply(plan: &Plan, snapshot: &Snapshot, roots: &Roots, pid: i32) -> (Vec<
         }
     }
     if let Some(tree) = &plan.tree {
-        if let Err(error) = attach(tree, pid) {
+        if let Err(error) = attach(tree, pid).and_then(|()| attached(tree, roots, pid)) {
             errors.push(error);
         }
     }

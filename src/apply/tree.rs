@@ -6,8 +6,8 @@ use std::os::unix::fs::DirBuilderExt;
 
 use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Version};
-use crate::kernel::fs;
-use crate::kernel::group::Group;
+use crate::kernel::fs::{self, Roots};
+use crate::kernel::group::{GONE, Group};
 use crate::plan::TreeMove;
 
 /// How often the chain of groups is made anew when another container's end removes a part of it meanwhile.
@@ -61,6 +61,24 @@ pub fn attach(tree: &TreeMove, pid: i32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Reads back where a process is: the kernel takes one that has just ended, and puts it nowhere.
+pub(super) fn attached(tree: &TreeMove, roots: &Roots, pid: i32) -> Result<()> {
+    let file = roots.path(&format!("/proc/{pid}/cgroup"));
+    let text = fs::read(&file).map_err(|e| if e.is_gone() { e.hint(GONE) } else { e })?;
+    let is_in = |group: &&Group| {
+        let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+        paths.into_iter().any(|path| path == group.path)
+    };
+    match tree.to.iter().find(|group| !is_in(group)) {
+        None => Ok(()),
+        Some(group) => Err(Error::invalid(
+            format!("move of process {pid}"),
+            format!("it is not in {} although the kernel took it", group.dir().display()),
+        )
+        .hint(GONE)),
+    }
 }
 
 /// Removes groups that are empty, children first; those that others still use stay. Returns what is left although

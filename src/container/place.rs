@@ -1,10 +1,12 @@
 //! Where a container is: its groups, the pod's around them, Kubernetes' around those.
 
+use nix::errno::Errno;
+
 use super::kube::PodGroup;
 use super::{State, bundle};
 use crate::error::{Error, Result};
-use crate::kernel::fs::Roots;
-use crate::kernel::group::{Group, Groups};
+use crate::kernel::fs::{self, Roots};
+use crate::kernel::group::{GONE, Group, Groups};
 use crate::qos::KubeQos;
 
 /// A container's place in the hierarchies.
@@ -31,6 +33,10 @@ impl Place {
     /// Finds a container by its process: the path in `config.json` is a wish, `/proc/<pid>/cgroup` is the truth.
     pub fn of(roots: &Roots, state: &State, pid: i32) -> Result<Self> {
         let found = Groups::of_process(roots, pid)?;
+        if found.cpu.is_root() && has_ended(roots, pid) {
+            let file = roots.path(&format!("/proc/{pid}/cgroup"));
+            return Err(Error::errno("find the container by", &file, Errno::ESRCH).hint(GONE));
+        }
         belongs(&found.cpu, state, pid)?;
         Ok(Self::at(found))
     }
@@ -58,6 +64,13 @@ impl Place {
             inner,
         }
     }
+}
+
+/// Whether a process has ended and waits for its parent: the kernel shows it in the root cgroup.
+fn has_ended(roots: &Roots, pid: i32) -> bool {
+    // The name before it may hold anything: `7 (a b) Z 1 …` (proc_pid_stat(5)).
+    let stat = fs::read(&roots.path(&format!("/proc/{pid}/stat"))).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 /// Whether the process can be this container's: a wrong pid must not let anybody's group be written.

@@ -127,7 +127,11 @@ impl Hook {
         }
         record.errors = errors.iter().map(ToString::to_string).collect();
         if let Err(error) = self.store.finish(&state.id, &mut record) {
-            record.errors.push(error.to_string());
+            let error = error.to_string();
+            // A folder that cannot be written to has been said already.
+            if !record.errors.contains(&error) {
+                record.errors.push(error);
+            }
         }
         Ok(report(&record))
     }

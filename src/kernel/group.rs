@@ -8,6 +8,9 @@ use super::control::{Controller, Knob, Value, Version};
 use super::fs::{self, Roots};
 use crate::error::{Error, Result};
 
+/// What to say of a process that is not there any more.
+pub const GONE: &str = "the process is gone; it ended before the hook could place it";
+
 /// One group in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Group {
@@ -159,7 +162,7 @@ impl Groups {
     pub fn of_process(roots: &Roots, pid: i32) -> Result<Self> {
         let file = roots.path(&format!("/proc/{pid}/cgroup"));
         let text = fs::read(&file).map_err(|e| match e.is_gone() {
-            true => e.hint("the process is gone; it ended before the hook could place it"),
+            true => e.hint(GONE),
             false => e,
         })?;
         Self::find(roots, &Membership::parse(&text), &file)

@@ -60,6 +60,28 @@ impl Before {
     }
 }
 
+/// Every control file of a group in every hierarchy, but for those that count or change by themselves (`tasks`: the
+/// runtime's own init makes threads as it likes).
+pub fn frozen(group: &str) -> BTreeMap<String, String> {
+    const MOVING: [&str; 10] =
+        ["stat", "usage", "pressure", "slabinfo", "failcnt", "events", "peak", "io_", "throttle", "tasks"];
+    let mut files = BTreeMap::new();
+    for hierarchy in cgroup::hierarchies() {
+        let dir = hierarchy.dir(group);
+        for name in names(&dir).into_iter().filter(|name| !MOVING.iter().any(|word| name.contains(word))) {
+            // Some can only be written.
+            if let Ok(text) = fs::read(dir.join(&name)) {
+                files.insert(
+                    dir.join(&name).display().to_string(),
+                    String::from_utf8_lossy(&text).into_owned(),
+                );
+            }
+        }
+    }
+    assert!(!files.is_empty(), "{group} is not there");
+    files
+}
+
 fn values(group: &str) -> Vec<Option<String>> {
     SHARED.iter().map(|name| cgroup::read(group, name)).collect()
 }
@@ -257,7 +279,7 @@ fn foreign_writes(sandbox: &Sandbox, is_treated: &dyn Fn(&str) -> bool, broken: 
         let (Some(quota), Some(shares)) = (read("cpu.cfs_quota_us"), read("cpu.shares")) else { continue };
         let lower = match quota.parse::<i64>() {
             Ok(quota) if quota >= 2_000 => quota - 1_000,
-            _ => 100_000_000,
+            _ => most_below(&group),
         };
         for (name, value, back) in
             [("cpu.cfs_quota_us", lower.to_string(), quota), ("cpu.shares", "77".to_owned(), shares)]
@@ -272,6 +294,14 @@ fn foreign_writes(sandbox: &Sandbox, is_treated: &dyn Fn(&str) -> bool, broken: 
             }
         }
     }
+}
+
+/// The highest quota that a group may have: on v1 it must fit into those above it. (Periods are all the same here.)
+fn most_below(group: &str) -> i64 {
+    let above = std::iter::successors(group.rsplit_once('/'), |(parent, _)| parent.rsplit_once('/'));
+    let quotas =
+        above.filter_map(|(parent, _)| cgroup::read(parent, "cpu.cfs_quota_us")?.parse::<i64>().ok());
+    quotas.filter(|quota| *quota > 0).min().unwrap_or(100_000_000)
 }
 
 fn children(group: &str) -> Vec<String> {
