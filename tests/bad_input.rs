@@ -125,8 +125,8 @@ fn a_state_that_is_none_is_refused() {
             let nested = nested.replace("\"annotations\":null", &format!("\"annotations\":{}", deep(n)));
             victim.refuses(&format!("{n} deep"), &nested, &says);
         }
-        let long = "x".repeat(100 * MIB);
-        victim.refuses("100 MiB", &victim.annotated(json!({QOS: "LS", "long": long})), &["longer than"]);
+        let long = state.replacen('{', &format!("{{\"long\":\"{}\",", "x".repeat(100 * MIB)), 1);
+        victim.refuses("100 MiB", &long, &["longer than"]);
         victim.refuses("100 MiB of nothing", &" ".repeat(100 * MIB), &["longer than"]);
     });
 }

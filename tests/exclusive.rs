@@ -199,6 +199,19 @@ fn cpus_that_are_not_online_leave_the_container_as_it_was() {
 }
 
 #[test]
+fn best_effort_is_not_pinned_to_the_cpus_of_an_lse_container() {
+    let Some((own, rest)) = cpus() else { return };
+    let sandbox = Sandbox::new("be");
+    let be = owning(&sandbox, "be", "BE", &own);
+    sandbox.run_detached(&be).ok();
+    assert_eq!(cpuset(be.group()), own.union(&rest));
+    says(&log_of(&sandbox, "be"), &["resource-status pins no BE container"]);
+    sandbox.create(&owning(&sandbox, "own", "LSE", &own)).ok();
+    assert_eq!(cpuset(be.group()), rest);
+    invariants::hold(&sandbox);
+}
+
+#[test]
 fn the_containers_of_a_pod_share_its_cpus_until_the_last_is_gone() {
     let Some((own, rest)) = cpus() else { return };
     let sandbox = Sandbox::new("pod");

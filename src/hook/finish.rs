@@ -12,11 +12,14 @@ use crate::record::{ContainerId, Record};
 impl Hook {
     /// Applies what a record says was planned, whatever of it is done already. The values before stay those of the
     /// record.
-    pub(super) fn finish(&self, id: &ContainerId, mut record: Record) -> (Record, Vec<Error>) {
-        let mut errors = self.apply_again(&mut record).err().into_iter().collect::<Vec<_>>();
-        errors.extend(record.errors.iter().map(|error| Error::invalid(format!("container {id}"), error)));
-        errors.extend(self.store.finish(id, &mut record).err());
-        (record, errors)
+    ///
+    /// What could not be done is in the record. An error is for what cannot even be tried now: the record stays as it is.
+    pub(super) fn finish(&self, id: &ContainerId, mut record: Record) -> Result<Record> {
+        self.apply_again(&mut record)?;
+        if let Err(error) = self.store.finish(id, &mut record) {
+            record.errors.push(error.to_string());
+        }
+        Ok(record)
     }
 
     fn apply_again(&self, record: &mut Record) -> Result<()> {

@@ -90,7 +90,10 @@ impl Hook {
     fn repair_container(&self, id: &ContainerId, record: &Record, work: &mut Work) {
         if record.phase == Phase::Applying {
             let what = format!("container {id}: finished what was cut off");
-            return work.step(what, || self.finish(id, record.clone()).1);
+            return work.step(what, || match self.finish(id, record.clone()) {
+                Ok(record) => record.errors.iter().map(|e| Error::invalid("it is so in part", e)).collect(),
+                Err(error) => vec![error],
+            });
         }
         match self.drift(record) {
             Ok(drift) if drift.is_empty() => {}

@@ -24,11 +24,12 @@ impl Hook {
     /// A container that has a record: what was cut off is finished, and what changed is put back.
     pub(super) fn again(&self, state: &State, record: Record) -> Result<Report> {
         if record.phase == Phase::Applying {
-            let (record, errors) = self.finish(&state.id, record);
-            return match errors.into_iter().next() {
-                Some(error) if record.treatment.on_error == OnError::Fail => Err(error),
-                _ => Ok(report(&record)),
-            };
+            let record = self.finish(&state.id, record)?;
+            if !record.errors.is_empty() && record.treatment.on_error == OnError::Fail {
+                let what = format!("{} for container {}", record.treatment.class, state.id);
+                return Err(Error::invalid(what, record.errors.join("; ")));
+            }
+            return Ok(report(&record));
         }
         let drift = self.drift(&record)?;
         if drift.is_empty() {

@@ -91,6 +91,13 @@ impl Rules {
                 refused.push("cpus: this namespace may not pin CPUs (claims.namespaces); resource-status is not followed".to_owned());
                 shared(config, class)
             }
+            // Koordinator's scheduler gives CPUs to LSE and LSR; best effort must not get an LSE container's this way.
+            (Some(_), QosClass::Be) => {
+                refused.push(
+                    "cpus: resource-status pins no BE container; it shares what is not LSE's".to_owned(),
+                );
+                shared(config, class)
+            }
             (Some(cpus), _) => CpusRule::Exact(cpus.clone()),
             (None, QosClass::Lse | QosClass::Lsr) if config.exclusive.allocate => CpusRule::Allocate,
             (None, QosClass::System) if !config.system.cpus.is_empty() => {
