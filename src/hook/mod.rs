@@ -205,7 +205,12 @@ impl Hook {
             ("class", failure.class.map_or("?", QosClass::name)),
             ("errors", text.as_str()),
         ];
-        let message = if fails { "container refused" } else { "container left as it was" };
+        let message = match stage {
+            _ if fails => "container refused",
+            Stage::Prestart | Stage::CreateRuntime => "container left as it was",
+            Stage::Poststart => "container could not be checked",
+            Stage::Poststop => "container could not be given back",
+        };
         self.logger.log(Level::Error, message, &fields);
         if fails { Err(failure.error) } else { Ok(()) }
     }

@@ -27,7 +27,11 @@ impl Hook {
                 errors
             }
         };
-        Ok(Report { errors: errors.iter().map(ToString::to_string).collect(), ..Report::default() })
+        Ok(Report {
+            message: if errors.is_empty() { String::new() } else { "container given back in part".to_owned() },
+            errors: errors.iter().map(ToString::to_string).collect(),
+            ..Report::default()
+        })
     }
 
     /// Gives back everything a record says. What cannot be given back is in the errors.

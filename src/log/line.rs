@@ -68,7 +68,9 @@ impl<'a> Line<'a> {
             out.push(b'\n');
         };
         let priority = [b'0' + self.level as u8];
-        put(&|out| out.extend_from_slice(b"MESSAGE"), &self.message);
+        // `journalctl` shows the message alone: it must say who, what and why by itself.
+        let message = self.words();
+        put(&|out| out.extend_from_slice(b"MESSAGE"), &Text(&message, false));
         put(
             &|out| out.extend_from_slice(b"PRIORITY"),
             &Text(std::str::from_utf8(&priority).unwrap_or("6"), false),
@@ -112,12 +114,17 @@ impl<'a> Line<'a> {
 
     /// The event as one line for people, with the reason why it is not in the log.
     pub(super) fn plain(&self, error: &Error) -> Vec<u8> {
-        let mut out = format!("plimsoll: {}: {}", self.level.name(), self.message.0.escape_debug());
+        let (level, error) = (self.level.name(), error.to_string());
+        format!("plimsoll: {level}: {} (not in the log: {})\n", self.words(), error.escape_debug()).into_bytes()
+    }
+
+    /// Message and fields in one line.
+    fn words(&self) -> String {
+        let mut words = self.message.0.escape_debug().to_string();
         for (name, value) in &self.fields {
-            out.push_str(&format!(" {}={:?}", name.escape_debug(), value.0));
+            words.push_str(&format!(" {}={:?}", name.escape_debug(), value.0));
         }
-        out.push_str(&format!(" (not in the log: {})\n", error.to_string().escape_debug()));
-        out.into_bytes()
+        words
     }
 }
 
