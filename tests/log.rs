@@ -82,7 +82,10 @@ fn the_journal_gets_every_field() {
     assert_eq!(
         fields,
         [
-            ("MESSAGE", r#"identity\nnot written class="LS" pod-uid="a=b" annotation="x\nMESSAGE=forged\nPRIORITY=0" empty="""#),
+            (
+                "MESSAGE",
+                r#"identity\nnot written class="LS" pod-uid="a=b" annotation="x\nMESSAGE=forged\nPRIORITY=0" empty="""#
+            ),
             ("PRIORITY", "4"),
             ("SYSLOG_IDENTIFIER", "plimsoll"),
             ("PLIMSOLL_CLASS", "LS"),

@@ -42,7 +42,8 @@ struct Raw {
 impl State {
     /// Reads the state, at most [`MAX_STATE`] bytes of it.
     pub fn read(input: impl Read) -> Result<Self> {
-        let mut bytes = Vec::new();
+        // Room for a usual state, so that it is read at once.
+        let mut bytes = Vec::with_capacity(16 * 1024);
         let read = input.take(MAX_STATE + 1).read_to_end(&mut bytes);
         read.map_err(|e| Error::invalid("OCI state on standard input", e.to_string()))?;
         if bytes.len() as u64 > MAX_STATE {

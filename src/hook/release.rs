@@ -28,7 +28,11 @@ impl Hook {
             }
         };
         Ok(Report {
-            message: if errors.is_empty() { String::new() } else { "container given back in part".to_owned() },
+            message: if errors.is_empty() {
+                String::new()
+            } else {
+                "container given back in part".to_owned()
+            },
             errors: errors.iter().map(ToString::to_string).collect(),
             ..Report::default()
         })

@@ -115,7 +115,8 @@ impl<'a> Line<'a> {
     /// The event as one line for people, with the reason why it is not in the log.
     pub(super) fn plain(&self, error: &Error) -> Vec<u8> {
         let (level, error) = (self.level.name(), error.to_string());
-        format!("plimsoll: {level}: {} (not in the log: {})\n", self.words(), error.escape_debug()).into_bytes()
+        format!("plimsoll: {level}: {} (not in the log: {})\n", self.words(), error.escape_debug())
+            .into_bytes()
     }
 
     /// Message and fields in one line.
