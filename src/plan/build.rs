@@ -127,7 +127,7 @@ impl Builder<'_> {
         let from: Vec<&Group> = controllers.iter().filter_map(|c| facts.groups.of(*c)).collect();
         if from.iter().any(|group| group.version == Version::V2) {
             self.lost.push(
-                "placement: on cgroup v2 a hook cannot move a container into the class tree; kept where it is (configure plimsoll-runtime as the engine's runtime for class-tree)".to_owned(),
+                "placement: on cgroup v2 a hook cannot move a container into the class tree; kept where it is".to_owned(),
             );
             return None;
         }
@@ -165,7 +165,7 @@ impl Builder<'_> {
             }
         }
         self.lost.push(
-            "placement: moved by a hook alone, `exec` joins the old group and `update` writes it; configure plimsoll-runtime to close both".to_owned(),
+            "placement: moved by a hook alone, `exec` joins the old group and `update` writes it".to_owned(),
         );
         Some(TreeMove { make, to, from: origin })
     }
