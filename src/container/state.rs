@@ -84,19 +84,50 @@ impl State {
         self.annotations.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// Who the container is, in the words of containerd's CRI plugin, of CRI-O, or of neither.
+    /// Who the container is, in the words of the engine that made it: containerd's CRI plugin or CRI-O.
+    ///
+    /// An engine's own keys win over annotations of the pod that it copies, the other engine's do not: CRI-O copies the
+    /// pod's annotations and then writes its type and kubelet's labels over them (`internal/factory/container`,
+    /// `SpecAddAnnotations`), containerd lets through what `pod_annotations` names and then writes `io.kubernetes.cri.*`.
     pub fn who(&self) -> Who {
-        let first = |keys: &[&str]| keys.iter().find_map(|key| self.annotation(key)).map(bounded);
+        let (crio, containerd) = (self.annotation(CRIO_TYPE), self.annotation(CRI_TYPE));
+        let of_engine = |cri: &str, label: &str| {
+            let (cri, label) = (self.annotation(cri), self.annotation(label));
+            match (containerd.is_some(), crio.is_some()) {
+                (false, true) => label,
+                (true, false) => cri,
+                // One of the two is the pod's doing: only what both say is sure.
+                (true, true) => cri.filter(|_| cri == label),
+                (false, false) => cri.or(label),
+            }
+        };
+        let namespaces = ["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"];
+        let namespace = match namespaces.map(|key| self.annotation(key)) {
+            // No entry of `claims.namespaces` but "*" fits that.
+            [Some(one), Some(other)] if one != other => Some(format!("({} or {})", bounded(one), bounded(other))),
+            _ => of_engine(namespaces[0], namespaces[1]).map(bounded),
+        };
         Who {
             id: self.id.to_string(),
             bundle: self.bundle.clone(),
-            namespace: first(&["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"]),
-            pod: first(&["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]),
+            namespace,
+            pod: of_engine("io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name").map(bounded),
             pod_uid: None,
-            container: first(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]),
+            container: of_engine("io.kubernetes.cri.container-name", "io.kubernetes.container.name").map(bounded),
         }
     }
 }
+
+/// Whether annotations say that the container is a pod's sandbox (pause), which does no work of its own.
+pub fn is_sandbox(annotations: &[(String, String)]) -> bool {
+    let kind = |key| annotations.iter().rev().find(|(k, _)| k == key).map(|(_, kind)| kind.as_str());
+    [CRI_TYPE, CRIO_TYPE].into_iter().any(|key| kind(key) == Some("sandbox"))
+}
+
+/// containerd's annotation that says `sandbox` or `container`.
+const CRI_TYPE: &str = "io.kubernetes.cri.container-type";
+/// The same of CRI-O.
+const CRIO_TYPE: &str = "io.kubernetes.cri-o.ContainerType";
 
 /// Names go into records and logs; Kubernetes' are at most 253 bytes.
 fn bounded(name: &str) -> String {
@@ -106,6 +137,7 @@ fn bounded(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::config::Config;
 
     #[test]
     fn every_runtimes_state_is_understood() {
@@ -119,6 +151,59 @@ mod tests {
         }
         let state = State::parse(br#"{"id":"a","pid":77,"annotations":{"k":"v","k":"w"}}"#).unwrap();
         assert_eq!((state.pid, state.annotation("k")), (Some(77), Some("w")));
+    }
+
+    fn who(pairs: &[(&str, &str)]) -> Who {
+        let pairs: serde_json::Map<_, _> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
+        let state = serde_json::json!({ "id": "a", "annotations": pairs });
+        State::parse(state.to_string().as_bytes()).unwrap().who()
+    }
+
+    const CRI: &str = "io.kubernetes.cri.sandbox-namespace";
+    const LABEL: &str = "io.kubernetes.pod.namespace";
+
+    #[test]
+    fn a_namespace_is_the_engines_word_and_not_the_pods() {
+        let no_claim = Config::from_toml("c".as_ref(), "[claims]\nnamespaces = ['prod*']").unwrap().claims;
+        for (pairs, namespace) in [
+            (vec![(CRI_TYPE, "container"), (CRI, "prod")], Some("prod")),
+            (vec![(CRIO_TYPE, "container"), (LABEL, "prod")], Some("prod")),
+            (vec![(LABEL, "prod")], Some("prod")),
+            // A pod's annotation on the other engine, alone or against the engine's.
+            (vec![(CRIO_TYPE, "container"), (CRI, "prod")], None),
+            (vec![(CRI_TYPE, "container"), (LABEL, "prod")], None),
+            (vec![(CRIO_TYPE, "container"), (LABEL, "mine"), (CRI, "prod")], Some("(prod or mine)")),
+            (vec![(CRI_TYPE, "container"), (LABEL, "prod"), (CRI, "mine")], Some("(mine or prod)")),
+            // Both engines' marks: one of them is false.
+            (vec![(CRI_TYPE, "container"), (CRIO_TYPE, "container"), (LABEL, "prod")], None),
+            (vec![(CRI_TYPE, "container"), (CRIO_TYPE, "container"), (CRI, "prod")], None),
+        ] {
+            let found = who(&pairs).namespace;
+            assert_eq!(found.as_deref(), namespace, "{pairs:?}");
+            let may = no_claim.allows(Some(found.as_deref().unwrap_or("")));
+            assert_eq!(may, namespace == Some("prod"), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_name_is_the_engines_word_too() {
+        let names = [("io.kubernetes.cri.container-name", "cri"), ("io.kubernetes.container.name", "label")];
+        for (kind, name) in [(CRIO_TYPE, "label"), (CRI_TYPE, "cri")] {
+            let pairs = [(kind, "container"), names[0], names[1]];
+            assert_eq!(who(&pairs).container.as_deref(), Some(name), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_sandbox_is_told_from_a_container_on_both_engines() {
+        for (key, kind, sandbox) in [
+            (CRI_TYPE, "sandbox", true),
+            (CRIO_TYPE, "sandbox", true),
+            (CRI_TYPE, "container", false),
+            ("other", "sandbox", false),
+        ] {
+            assert_eq!(is_sandbox(&[(key.to_owned(), kind.to_owned())]), sandbox, "{key} {kind}");
+        }
     }
 
     #[test]

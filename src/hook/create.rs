@@ -2,6 +2,7 @@
 
 use super::{Failure, Hook, Report};
 use crate::apply::{self, Done, Snapshot};
+use crate::container::state::is_sandbox;
 use crate::container::{Place, State};
 use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Value};
@@ -37,6 +38,7 @@ impl Hook {
             namespace: who.namespace.as_deref(),
             container: who.container.as_deref(),
             kube_qos: place.kube_qos,
+            sandbox: is_sandbox(&state.annotations),
         };
         let Some(treatment) = self.rules.decide(&self.config, &asked) else {
             return Ok(Report::default());

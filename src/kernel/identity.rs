@@ -185,6 +185,14 @@ impl Ladder {
         Self { rung: Rung::None, switches: Vec::new(), passed_over: Vec::new() }
     }
 
+    /// The ladder for one identity. None is no reason to set a switch of the whole node: with the switch off no group has
+    /// an identity that would have to be taken back, so nothing is written (koordlet's `prepare`, as in
+    /// [`IdentityRule::applies`](crate::policy::koordinator::identity::IdentityRule::applies)).
+    #[must_use]
+    pub fn worth(self, identity: i8) -> Self {
+        if identity == 0 && !self.switches.is_empty() { Self::none() } else { self }
+    }
+
     /// Chooses the rung for a group: probed by the files the kernel gives it, never by its version.
     pub fn choose(roots: &Roots, cpu: &Group, wish: &Wish) -> Result<Self> {
         let mut ladder = Self::none();
@@ -312,6 +320,19 @@ mod tests {
         // Already on: nothing to write.
         let on = [("cpu.bvt_warp_ns", "0"), ("sched_group_identity_enabled", "1\n")];
         assert_eq!(choose(&on, &Wish { may_enable: false, ..Wish::default() }).switches, vec![]);
+    }
+
+    #[test]
+    fn no_identity_sets_no_switch() {
+        let off = [("cpu.bvt_warp_ns", "0"), ("sched_group_identity_enabled", "0\n")];
+        let wish = Wish::default();
+        assert_eq!(choose(&off, &wish).worth(0), Ladder::none());
+        assert_eq!(choose(&off, &wish).worth(-1).switches, vec![(Switch::GroupIdentity, true)]);
+        // What may be there from before is taken back.
+        let on = [("cpu.bvt_warp_ns", "0"), ("sched_group_identity_enabled", "1\n")];
+        for files in [&on[..], &on[..1]] {
+            assert_eq!(choose(files, &wish).worth(0).rung, Rung::GroupIdentity);
+        }
     }
 
     #[test]

@@ -319,17 +319,32 @@ impl Builder<'_> {
             };
             self.int(level, groups, knob, weight, "batch-cpu request");
         }
-        let period = match level {
-            Level::Pod => self.facts.pod.as_ref().map_or(PERIOD_US, |pod| pod.period),
-            _ => self.facts.cpu.period,
+        let (period, quota_now, memory_now) = match (level, &self.facts.pod) {
+            (Level::Pod, Some(pod)) => (pod.period, pod.quota, pod.memory),
+            (Level::Pod, None) => (PERIOD_US, -1, -1),
+            _ => (self.facts.cpu.period, self.facts.cpu.quota, self.facts.memory),
         };
         let quota = if batch.quota_us > 0 {
             (batch.quota_us.saturating_mul(period) / PERIOD_US).max(1_000)
         } else {
             -1
         };
-        self.int(level, groups, Knob::Quota, quota, "batch-cpu limit");
-        self.int(level, groups, Knob::MemoryLimit, batch.memory_bytes, "batch-memory limit");
+        self.limit(level, groups, Knob::Quota, quota_now, quota, "batch-cpu limit");
+        self.limit(level, groups, Knob::MemoryLimit, memory_now, batch.memory_bytes, "batch-memory limit");
+    }
+
+    /// A limit out of an annotation: it tightens what is there, and loosens it only where the treatment may.
+    fn limit(&mut self, level: Level, groups: &Groups, knob: Knob, now: i64, limit: i64, why: &str) {
+        let loosens = now >= 0 && (limit < 0 || limit > now);
+        if loosens && !self.treatment.may_loosen {
+            let wanted = if limit < 0 { "none".to_owned() } else { limit.to_string() };
+            self.lost.push(format!(
+                "{knob}: the {}'s limit of {now} stays; {why} is {wanted}, and only a namespace in claims.namespaces may loosen a limit",
+                level.name()
+            ));
+            return;
+        }
+        self.int(level, groups, knob, limit, why);
     }
 
     /// Burst: a share of the limit, at most the quota where the kernel says so; on the pod the sum of its containers'.

@@ -57,6 +57,8 @@ pub struct PodPlace {
     pub period: i64,
     /// The bursts of the pod's other containers together, microseconds.
     pub other_bursts: i64,
+    /// The memory limit, bytes; -1 is no limit. Read only for plans that may write it.
+    pub memory: i64,
 }
 
 /// The container's CPU time as the runtime set it; weight and period are read only for plans that need them.
@@ -127,6 +129,8 @@ pub struct Facts {
     pub pod: Option<PodPlace>,
     /// The container's CPU time.
     pub cpu: CpuTime,
+    /// The container's memory limit, bytes; -1 is no limit. Read only for plans that may write it.
+    pub memory: i64,
     /// The CPUs the container may run on now, and those it was given before Plimsoll; `None` without `cpuset`.
     pub cpus: Option<CpuSet>,
     /// The bound on burst.

@@ -50,6 +50,8 @@ pub struct Seen {
     pub cpu: CpuTime,
     /// The pod around it.
     pub pod: Option<PodPlace>,
+    /// The container's memory limit, bytes; -1 is no limit.
+    pub memory: i64,
     /// The CPUs the container may run on; `None` without `cpuset`.
     pub cpus: Option<CpuSet>,
     /// The bound on burst.
@@ -72,6 +74,7 @@ impl Sources<'_> {
         let given = earlier.filter(|_| treatment.cpus != CpusRule::Keep);
         let seen = Seen {
             cpu: cpu_time(&groups.cpu, needs_weight(treatment))?,
+            memory: if treatment.batch.is_some() { memory(groups)? } else { -1 },
             pod: place.pod.as_ref().map(|pod| self.pod(treatment, place, pod)).transpose()?,
             cpus: match (given.and_then(|record| record.allowed.clone()), &groups.cpuset) {
                 (Some(cpus), Some(_)) => Some(cpus),
@@ -92,6 +95,7 @@ impl Sources<'_> {
             name: place.groups.cpu.name().to_owned(),
             pod: seen.pod,
             cpu: seen.cpu,
+            memory: seen.memory,
             cpus: seen.cpus,
             burst: seen.burst,
             ladder: seen.ladder,
@@ -109,7 +113,7 @@ impl Sources<'_> {
     /// The identity mechanism for a treatment, probed by the files of a group.
     pub fn ladder(&self, treatment: &Treatment, cpu: &Group) -> Result<Ladder> {
         match treatment.identity {
-            Some(_) => Ladder::choose(self.roots, cpu, self.wish),
+            Some(identity) => Ok(Ladder::choose(self.roots, cpu, self.wish)?.worth(identity)),
             None => Ok(Ladder::none()),
         }
     }
@@ -131,6 +135,7 @@ impl Sources<'_> {
             quota: time.quota,
             period: time.period,
             other_bursts,
+            memory: if treatment.pod_batch.is_some() { memory(pod)? } else { -1 },
         })
     }
 
@@ -288,6 +293,11 @@ fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
         quota,
         period: int(Knob::Period)?.unwrap_or(DEFAULT_PERIOD),
     })
+}
+
+fn memory(groups: &Groups) -> Result<i64> {
+    let limit = groups.memory.as_ref().map(|group| group.read(Knob::MemoryLimit)).transpose()?.flatten();
+    Ok(limit.and_then(|value| value.int()).unwrap_or(-1))
 }
 
 /// The CPUs a group's tasks may use; `None` where the file is not there.

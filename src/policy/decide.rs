@@ -24,8 +24,18 @@ pub struct Asked<'a> {
     pub namespace: Option<&'a str>,
     /// Its name in the pod.
     pub container: Option<&'a str>,
-    /// The Kubernetes QoS class its cgroup path says.
+    /// The Kubernetes QoS class its cgroup path says; none outside Kubernetes.
     pub kube_qos: Option<KubeQos>,
+    /// Whether it is a pod's sandbox, which does no work of its own.
+    pub sandbox: bool,
+}
+
+impl Asked<'_> {
+    /// Whether it may claim LSE, LSR or SYSTEM, pin CPUs, or loosen limits.
+    fn may_claim(&self, config: &Config) -> bool {
+        // A pod whose namespace nobody told is not outside Kubernetes: only "*" fits it.
+        config.claims.allows(self.namespace.or_else(|| self.kube_qos.map(|_| "")))
+    }
 }
 
 /// What the node's Koordinator installation says, where there is one to follow.
@@ -72,9 +82,9 @@ impl Rules {
             // A pod without a class that wants burst gets that and nothing else.
             None => return self.burst_only(config, part(&request.cpu_burst)?),
         };
-        let may = config.claims.allows(asked.namespace);
+        let may = asked.may_claim(config);
         if !may && matches!(class, QosClass::Lse | QosClass::Lsr | QosClass::System) {
-            let namespace = asked.namespace.unwrap_or("(none)");
+            let namespace = asked.namespace.unwrap_or("(not known)");
             let why = format!("namespace {namespace} may not claim {class} (claims.namespaces)");
             if class == QosClass::System {
                 refused.push(format!("class: {why}; nothing is done"));
@@ -99,7 +109,10 @@ impl Rules {
                 shared(config, class)
             }
             (Some(cpus), _) => CpusRule::Exact(cpus.clone()),
-            (None, QosClass::Lse | QosClass::Lsr) if config.exclusive.allocate => CpusRule::Allocate,
+            // A sandbox only waits: CPUs of its own would be lost to everyone.
+            (None, QosClass::Lse | QosClass::Lsr) if config.exclusive.allocate && !asked.sandbox => {
+                CpusRule::Allocate
+            }
             (None, QosClass::System) if !config.system.cpus.is_empty() => {
                 CpusRule::Exact(config.system.cpus.clone())
             }
@@ -111,6 +124,7 @@ impl Rules {
             && matches!(treatment.cpus, CpusRule::Exact(_) | CpusRule::Allocate);
         if class == QosClass::Be {
             self.set_batch(asked, part(&request.extended), &mut treatment);
+            treatment.may_loosen = may;
         }
         treatment.refused = refused;
         Some(treatment)
@@ -128,6 +142,7 @@ impl Rules {
             unset_quota: false,
             batch: None,
             pod_batch: None,
+            may_loosen: false,
             placement: config.placement(class),
             on_error: config.on_error(Some(class)),
             refused: Vec::new(),

@@ -54,6 +54,9 @@ pub struct Treatment {
     pub batch: Option<Limits>,
     /// The pod's batch resources.
     pub pod_batch: Option<Limits>,
+    /// Whether batch resources may loosen a limit that is there. Not everybody's: they stand in an annotation.
+    #[serde(default)]
+    pub may_loosen: bool,
     /// Where the groups are to be.
     pub placement: Placement,
     /// What happens on failure.

@@ -56,7 +56,7 @@ pub struct Who {
     pub id: String,
     /// Its bundle folder.
     pub bundle: Option<String>,
-    /// Kubernetes namespace.
+    /// Kubernetes namespace; where annotations name two, both, in a form that no namespace has.
     pub namespace: Option<String>,
     /// Pod name.
     pub pod: Option<String>,

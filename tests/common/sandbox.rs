@@ -107,10 +107,12 @@ impl Sandbox {
         self.dir().join("config.toml")
     }
 
-    /// Writes the config anew: `top` (keys and then tables, as in a file), and the tables `[paths]` and `[log]`.
+    /// Writes the config anew: `top` (keys and then tables, as in a file), and the tables `[paths]` and `[log]`. Any pod
+    /// may claim any class unless `top` has a table `[claims]`.
     pub fn config(&self, top: &str) {
+        let claims = if top.contains("[claims]") { "" } else { "[claims]\nnamespaces = [\"*\"]\n" };
         let text = format!(
-            "{top}\n[paths]\nrun = {:?}\nlog = {:?}\nclass_tree = {:?}\n\n[log]\njournal = false\n",
+            "{top}\n{claims}[paths]\nrun = {:?}\nlog = {:?}\nclass_tree = {:?}\n\n[log]\njournal = false\n",
             self.run_dir(),
             self.log_file(),
             self.class_tree(),

@@ -48,7 +48,7 @@ impl Config {
 
 impl Claims {
     /// Whether a container of this namespace may claim LSE, LSR or SYSTEM, or pin CPUs; `None` is a container that has
-    /// no Kubernetes namespace.
+    /// no Kubernetes namespace and is in no pod; of a pod whose namespace is not known ask for `Some("")`.
     pub fn allows(&self, namespace: Option<&str>) -> bool {
         let Some(namespace) = namespace else {
             return self.outside_kubernetes;

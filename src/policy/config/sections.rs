@@ -90,12 +90,13 @@ section! {
 }
 
 section! {
-    /// Who may claim LSE, LSR or SYSTEM, or pin CPUs. Everyone may be LS or BE.
+    /// Who may claim LSE, LSR or SYSTEM, pin CPUs, or loosen limits. Everyone may be LS or BE.
     pub struct Claims {
-        /// Kubernetes namespaces whose pods may claim LSE, LSR or SYSTEM or pin CPUs. A * at the end stands for any
-        /// rest; "*" alone is every namespace.
+        /// Kubernetes namespaces whose pods may claim LSE, LSR or SYSTEM, pin CPUs, or loosen by their batch resources
+        /// a limit that the engine set. A * at the end stands for any rest; "*" alone is every namespace.
         namespaces: Vec<String> = Vec::new(), Namespaces;
-        /// Whether containers that have no Kubernetes namespace at all may (plain Docker, Podman, runc).
+        /// Whether containers outside Kubernetes may (plain Docker, Podman, runc): those that are in no pod's cgroup and
+        /// have no Kubernetes namespace.
         outside_kubernetes: bool = true, Flag;
     }
 }
@@ -160,7 +161,8 @@ section! {
     /// A Koordinator installation to follow.
     pub struct Koordinator {
         /// A file with the data of Koordinator's ConfigMap slo-controller-config, as JSON, to take the settings of the
-        /// classes from; empty for none.
+        /// classes from; empty for none. Its nodeStrategies count only where their selector fits a node without labels,
+        /// for the hook does not know the node's: write what is meant for this node into clusterStrategy.
         slo_config: Option<PathBuf> = None, OptionalPath;
     }
 }

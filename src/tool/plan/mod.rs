@@ -15,6 +15,7 @@ use super::cli::PlanArgs;
 use super::{PROBLEM, Said, Session};
 use crate::annotations::Request;
 use crate::container::Place;
+use crate::container::state::is_sandbox;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::plan::{self, Plan, Write};
@@ -117,6 +118,7 @@ fn consider(hook: &Hook, subject: &Subject) -> Outcome {
         namespace: who.namespace.as_deref(),
         container: who.container.as_deref(),
         kube_qos: place.kube_qos,
+        sandbox: is_sandbox(&subject.annotations),
     };
     let Some(treatment) = hook.rules().decide(&hook.config, &asked) else {
         return Outcome::Untouched("nothing it asks for leads to a treatment".to_owned());

@@ -101,6 +101,7 @@ pub(super) fn facts(
             quota: supposed.pod.quota,
             period: supposed.pod.period,
             other_bursts: supposed.other_bursts,
+            memory: UNLIMITED,
         }),
         None => None,
     };
@@ -111,6 +112,7 @@ pub(super) fn facts(
     };
     let seen = Seen {
         cpu: supposed.container.time(cpu.version),
+        memory: UNLIMITED,
         pod,
         cpus,
         burst: BurstRule::of(&sample),
