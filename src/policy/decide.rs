@@ -8,7 +8,7 @@ use super::config::Config;
 use super::koordinator::batch::BatchRule;
 use super::koordinator::burst::is_burstable;
 use super::koordinator::identity::IdentityRule;
-use super::koordinator::slo::NodeSlo;
+use super::koordinator::slo::{MAX_CONFIG, NodeSlo};
 use super::treatment::{Burst, CpusRule, Treatment};
 use crate::annotations::{BurstPolicy, Claim, CpuBurst, ExtendedResourceSpec, Request};
 use crate::error::{Error, Result};
@@ -51,7 +51,9 @@ impl Rules {
     pub fn of(config: &Config, roots: &Roots) -> Result<Self> {
         let read = |path: &Path| {
             let path = roots.path(&path.to_string_lossy());
-            let text = std::fs::read_to_string(&path).map_err(|e| Error::os("read", &path, &e))?;
+            // Every container start reads it: neither a pipe nor an endless file may hold that up.
+            let text = super::config::read(&path, "koordinator.slo_config", MAX_CONFIG as u64)?
+                .ok_or_else(|| Error::errno("read", &path, nix::errno::Errno::ENOENT))?;
             NodeSlo::from_config_map(&path.display().to_string(), &text, &BTreeMap::new())
         };
         let slo = config.koordinator.slo_config.as_deref().map(read).transpose()?;

@@ -117,6 +117,7 @@ fn every_kind_of_workload_and_list_is_read() {
 #[test]
 fn classes_above_ls_need_the_configurations_leave() {
     let sandbox = Sandbox::new("cli-claims");
+    sandbox.config("[claims]\nnamespaces = []\n");
     let pod = r#"{"kind":"Pod","metadata":{"name":"p","namespace":"prod","annotations":{"koordinator.sh/qosClass":"LSR",
         "scheduling.koordinator.sh/resource-status":"{\"cpuset\":\"1\"}"}},"spec":{"containers":[{"name":"c"}]}}"#;
     let refused = &planned(&sandbox, pod, &[])[0];

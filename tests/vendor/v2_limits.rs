@@ -2,6 +2,9 @@
 
 use crate::fixtures::{Burst, Driver, Errno, Kernel, Kube, Layout, Node, Written};
 
+/// Everyone may loosen limits.
+const OPEN: &str = "[claims]\nnamespaces = [\"*\"]\n";
+
 /// The writes of a file to groups whose path ends like this, in order.
 fn texts(writes: &[Written], end: &str, file: &str) -> Vec<String> {
     let these = writes.iter().filter(|w| w.group.ends_with(end) && w.file == file);
@@ -67,6 +70,7 @@ fn the_engines_burst_survives_our_quota() {
         (Kernel { burst: Burst::Free, ..Kernel::mainline_6_12() }, 200, "30000"),
     ] {
         let Some(node) = Node::new(kernel) else { return };
+        node.config(OPEN);
         let pod = node.pod(Driver::Systemd, Kube::BestEffort, "a");
         let one = pod.container("one").class("BE").batch(200, quota, "1Gi");
         let one = one.set("cpu.max", "50000").set("cpu.max.burst", "30000");
@@ -79,7 +83,7 @@ fn the_engines_burst_survives_our_quota() {
 #[test]
 fn the_engines_burst_survives_a_quota_taken_away() {
     let Some(node) = Node::new(Kernel::mainline_6_1()) else { return };
-    node.config("[claims]\nnamespaces = [\"*\"]\n");
+    node.config(OPEN);
     let pod = node.pod(Driver::Systemd, Kube::Guaranteed, "a").set("cpu.max", "200000");
     let one = pod.container("one").class("LSR").cpuset("2-3");
     let one = one.set("cpu.max", "200000").set("cpu.max.burst", "40000");
@@ -133,6 +137,7 @@ fn a_batch_limit_holds_for_the_containers_own_period() {
 fn limits_grow_top_down_and_shrink_bottom_up() {
     for (before, limit) in [("50000", 2000), ("300000", 1000)] {
         let Some(node) = Node::new(Kernel::mainline_6_12().on(Layout::V1)) else { return };
+        node.config(OPEN);
         let pod = node.pod(Driver::Systemd, Kube::BestEffort, "a").set("cpu.cfs_quota_us", before);
         let one = pod.container("one").class("BE").batch(500, limit, "1Gi").set("cpu.cfs_quota_us", before);
         let one = one.set("cpu.cfs_burst_us", before);

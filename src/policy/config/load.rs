@@ -80,6 +80,7 @@ fn read_all(main: &Path) -> (Config, Vec<Error>) {
         Ok(None) => {}
         Err(error) => problems.push(error),
     };
+    let read = |file: &Path| read(file, "config file", MAX_FILE_BYTES);
     take(main, read(main));
     match drop_ins(main) {
         Ok(files) => {
@@ -124,9 +125,9 @@ fn drop_ins(main: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The text of a file; `None` where there is none.
-fn read(path: &Path) -> Result<Option<String>> {
-    let invalid = |why: &str| Error::invalid(format!("config file {}", path.display()), why);
+/// The text of a file of at most `max` bytes; `None` where there is none. `what` names it in errors.
+pub(in crate::policy) fn read(path: &Path, what: &str, max: u64) -> Result<Option<String>> {
+    let invalid = |why: &str| Error::invalid(format!("{what} {}", path.display()), why);
     let os = |error: io::Error| Error::os("read", path, &error);
     // Not blocking, for a pipe in the place of the file would hold up every container.
     let file = match OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path) {
@@ -135,16 +136,17 @@ fn read(path: &Path) -> Result<Option<String>> {
         Err(error) => return Err(os(error)),
     };
     let metadata = file.metadata().map_err(os)?;
+    let hint = "put a file there, or nothing";
     if metadata.is_dir() {
-        return Err(invalid("is a folder").hint("put a TOML file there, or nothing"));
+        return Err(invalid("is a folder").hint(hint));
     }
     if !metadata.is_file() {
-        return Err(invalid("is not a regular file").hint("put a TOML file there, or nothing"));
+        return Err(invalid("is not a regular file").hint(hint));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(os)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(invalid("is larger than 256 KiB").hint("this is no configuration of Plimsoll"));
+    file.take(max + 1).read_to_end(&mut bytes).map_err(os)?;
+    if bytes.len() as u64 > max {
+        return Err(invalid(&format!("is larger than {} KiB", max / 1024)).hint("this is not what is meant"));
     }
     String::from_utf8(bytes).map(Some).map_err(|error| {
         let line = 1 + error

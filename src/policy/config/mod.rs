@@ -13,6 +13,7 @@ mod show;
 mod suggest;
 
 pub use choice::{CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
+pub(in crate::policy) use load::read;
 pub use load::{MAX_FILE_BYTES, MAX_FILES};
 pub use sections::{
     Claims, ClassConfig, Classes, Config, Cpusets, Exclusive, Identity, Koordinator, Log, Paths, SystemCpus,

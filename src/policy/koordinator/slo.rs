@@ -22,7 +22,7 @@ pub const CPU_BURST: &str = "cpu-burst-config";
 pub const RESOURCE_THRESHOLD: &str = "resource-threshold-config";
 
 /// The largest ConfigMap that is read, in bytes; Kubernetes' own bound.
-const MAX_CONFIG: usize = 1024 * 1024;
+pub const MAX_CONFIG: usize = 1024 * 1024;
 
 /// How the node keeps classes apart on the CPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -107,6 +107,7 @@ fn subject(session: &Session, hook: &Hook, state: &State, file: &Path, spec: &Sp
     let groups = groups(session, state, spec, &mut notes)?;
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let cpu = resources.and_then(|resources| resources.cpu().as_ref());
+    let memory = resources.and_then(|resources| resources.memory().as_ref()?.limit());
     let treated = treated(hook, &state.id, None);
     let place = Place::at(treated.as_ref().map_or(groups, |record| record.groups.clone()));
     if !place.groups.cpu.exists() {
@@ -119,7 +120,7 @@ fn subject(session: &Session, hook: &Hook, state: &State, file: &Path, spec: &Sp
         who: state.who(),
         annotations: state.annotations.clone(),
         place: Ok(place),
-        supposed: supposed(file, cpu)?,
+        supposed: Supposed { memory: [memory, None], ..supposed(file, cpu)? },
         treated,
         notes,
     })

@@ -223,7 +223,12 @@ fn subjects_of(node: &Node, template: &Template<'_>) -> Result<Vec<Subject>> {
             },
             annotations: annotations.clone(),
             place: Ok(Place::at(all_at(&node.top, |_| format!("/{path}")))),
-            supposed: Supposed { container: set.time, pod: pod_set.time, ..Supposed::default() },
+            supposed: Supposed {
+                container: set.time,
+                pod: pod_set.time,
+                memory: [Some(set.memory), Some(pod_set.memory)],
+                ..Supposed::default()
+            },
             treated: None,
             notes,
         })

@@ -52,6 +52,8 @@ pub(super) struct Supposed {
     /// The container's CPUs, where the specification names some.
     pub(super) cpus: Option<CpuSet>,
     pub(super) pod: Wanted,
+    /// The container's memory limit in bytes, where it has one; then the pod's.
+    pub(super) memory: [Option<i64>; 2],
     /// The bursts of the pod's other containers together, microseconds.
     pub(super) other_bursts: i64,
 }
@@ -101,7 +103,7 @@ pub(super) fn facts(
             quota: supposed.pod.quota,
             period: supposed.pod.period,
             other_bursts: supposed.other_bursts,
-            memory: UNLIMITED,
+            memory: supposed.memory[1].unwrap_or(UNLIMITED),
         }),
         None => None,
     };
@@ -112,7 +114,7 @@ pub(super) fn facts(
     };
     let seen = Seen {
         cpu: supposed.container.time(cpu.version),
-        memory: UNLIMITED,
+        memory: supposed.memory[0].unwrap_or(UNLIMITED),
         pod,
         cpus,
         burst: BurstRule::of(&sample),
