@@ -163,3 +163,19 @@ fn on_v1_best_effort_moves_to_the_class_tree_and_leaves_it() {
         assert_eq!((node.changed(&before), node.kept("groups")), (vec![], vec![]), "{release}");
     }
 }
+
+/// What an engine calls its groups need not be unique, and a record can be lost: the id finds the group again.
+#[test]
+fn a_group_in_the_class_tree_is_named_by_the_containers_id() {
+    let Some(node) = Node::new(Kernel::mainline_6_12().on(Layout::V1)) else { return };
+    let (one, two) =
+        (node.container("one", "/a/docker-one.scope"), node.container("two", "/b/docker-two.scope"));
+    let (one, two) = (one.class("BE"), two.class("BE"));
+    one.create();
+    two.create();
+    let leaf = |id: &str| node.try_read(&format!("/plimsoll/best-effort/{id}"), "cgroup.procs");
+    assert!(leaf("one").is_some_and(|procs| !procs.is_empty()) && leaf("two").is_some());
+    node.forget("one");
+    one.stop();
+    assert_eq!((leaf("one"), leaf("two").is_some()), (None, true));
+}

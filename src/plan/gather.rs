@@ -89,7 +89,7 @@ impl Sources<'_> {
         let mut facts = Facts {
             groups: place.groups.clone(),
             inner: place.inner.clone(),
-            name: place.groups.cpu.name().to_owned(),
+            name: who.id.clone(),
             pod: seen.pod,
             cpu: seen.cpu,
             cpus: seen.cpus,
