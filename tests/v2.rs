@@ -10,7 +10,7 @@ mod cpus;
 #[path = "vendor/v2_limits.rs"]
 mod limits;
 
-use fixtures::{Driver, Kernel, Kube, Layout, Node};
+use fixtures::{Driver, Errno, Kernel, Kube, Layout, Node};
 
 const OPEN: &str = "[claims]\nnamespaces = [\"*\"]\n";
 
@@ -161,5 +161,61 @@ fn on_v1_best_effort_moves_to_the_class_tree_and_leaves_it() {
         assert_eq!(node.try_read(moved, "cpu.shares"), None, "{release}");
         assert_eq!(node.try_read("/plimsoll", "cpu.shares"), None, "{release}");
         assert_eq!((node.changed(&before), node.kept("groups")), (vec![], vec![]), "{release}");
+    }
+}
+
+/// What an engine calls its groups need not be unique, and a record can be lost: the id finds the group again.
+#[test]
+fn a_group_in_the_class_tree_is_named_by_the_containers_id() {
+    let Some(node) = Node::new(Kernel::mainline_6_12().on(Layout::V1)) else { return };
+    let (one, two) =
+        (node.container("one", "/a/docker-one.scope"), node.container("two", "/b/docker-two.scope"));
+    let (one, two) = (one.class("BE"), two.class("BE"));
+    one.create();
+    two.create();
+    let leaf = |id: &str| node.try_read(&format!("/plimsoll/best-effort/{id}"), "cgroup.procs");
+    assert!(leaf("one").is_some_and(|procs| !procs.is_empty()) && leaf("two").is_some());
+    node.forget("one");
+    one.stop();
+    assert_eq!((leaf("one"), leaf("two").is_some()), (None, true));
+}
+
+/// A container that could not be moved is where it was: there it is treated, and nothing says otherwise.
+#[test]
+fn a_move_that_fails_leaves_the_container_treated_where_it_is() {
+    for (end, errno) in [
+        ("cpu,cpuacct/plimsoll/best-effort/one/cgroup.procs", Errno::EBUSY),
+        ("cpuset/plimsoll/best-effort/one/cgroup.procs", Errno::ENOSPC),
+        ("cpuset/plimsoll/best-effort", Errno::ENOSPC),
+    ] {
+        let Some(node) = Node::new(Kernel::mainline_6_12().on(Layout::V1)) else { return };
+        let one = node.container("one", "/docker/one").class("BE");
+        let before = node.files();
+        node.fail(end, errno, 1);
+        one.create();
+        let record = one.record();
+        assert_eq!(
+            (&record["placement"], &record["tree"]),
+            (&"keep".into(), &serde_json::Value::Null),
+            "{end}"
+        );
+        assert_eq!(record["groups"]["cpu"]["path"], "/docker/one", "{end}");
+        assert_eq!(one.read("cpu.idle"), "1", "{end}");
+        assert!(one.errors().iter().any(|error| error.contains(&errno.to_string())), "{:?}", one.errors());
+        assert!(one.lost().iter().all(|lost| !lost.contains("moved by a hook")), "{:?}", one.lost());
+        for file in ["cpu.shares", "cpuset.cpus"] {
+            assert!(!node.read("/docker/one", "cgroup.procs").is_empty(), "{end}");
+            assert_eq!(node.try_read("/plimsoll", file), None, "{end}");
+        }
+        one.stop();
+        assert_eq!((node.changed(&before), node.kept("containers")), (vec![], vec![]), "{end}");
+
+        node.config("on_error = \"fail\"\n");
+        let two = node.container("two", "/docker/two").class("BE");
+        let before = node.files();
+        node.fail(&end.replace("/one/", "/two/"), errno, 1);
+        assert!(!two.hook("createRuntime").ok, "{end}");
+        assert_eq!((node.changed(&before), node.kept("containers")), (vec![], vec![]), "{end}");
+        assert_eq!(node.files().len(), before.len(), "{end}");
     }
 }

@@ -116,16 +116,27 @@ impl Snapshot {
     }
 }
 
+/// What became of a plan.
+#[derive(Debug)]
+pub struct Applied {
+    /// What each write's file says now, in the plan's order.
+    pub after: Vec<Option<Value>>,
+    /// What could not be done.
+    pub errors: Vec<Error>,
+    /// Whether the process is where the plan wants it; if not, it is where it was.
+    pub is_in_place: bool,
+}
+
 /// Applies a plan for a process. Everything that can be done is done; what cannot is in the errors, and the caller's
-/// policy decides what follows. Returns what each write's file says now, in the plan's order.
-pub fn apply(plan: &Plan, snapshot: &Snapshot, roots: &Roots, pid: i32) -> (Vec<Option<Value>>, Vec<Error>) {
+/// policy decides what follows.
+pub fn apply(plan: &Plan, snapshot: &Snapshot, roots: &Roots, pid: i32) -> Applied {
     let mut errors = Vec::new();
+    let mut after = vec![None; plan.writes.len()];
     let mut writes: Vec<(usize, &Write)> = plan.writes.iter().enumerate().collect();
     let mut made = Vec::new();
     if let Some(tree) = &plan.tree {
         if let Err(error) = make(&tree.make, &mut made) {
-            errors.push(error);
-            writes.retain(|(_, write)| write.group.exists());
+            return Applied { after, errors: vec![error], is_in_place: false };
         }
     }
     for (switch, on) in &plan.switches {
@@ -135,18 +146,27 @@ pub fn apply(plan: &Plan, snapshot: &Snapshot, roots: &Roots, pid: i32) -> (Vec<
             break;
         }
     }
-    let mut after = vec![None; plan.writes.len()];
     for ((index, _), value) in writes.iter().zip(run(&writes, snapshot, &made, &mut errors)) {
         if let Some(slot) = after.get_mut(*index) {
             *slot = value;
         }
     }
-    if let Some(tree) = &plan.tree {
-        if let Err(error) = attach(tree, pid).and_then(|()| attached(tree, roots, pid)) {
-            errors.push(error);
-        }
-    }
-    (after, errors)
+    let move_in = |tree| attach(tree, pid).and_then(|()| attached(tree, roots, pid));
+    let refused = plan.tree.as_ref().and_then(|tree| move_in(tree).err());
+    let is_in_place = refused.is_none();
+    errors.extend(refused);
+    Applied { after, errors, is_in_place }
+}
+
+/// After a move that failed: puts back what was written for it and removes the groups made for it. What others do in
+/// the class tree by now stays.
+pub fn undo_move(plan: &Plan, snapshot: &Snapshot) -> Vec<Error> {
+    let Some(tree) = &plan.tree else { return Vec::new() };
+    let mut back = snapshot.restoring(&plan.writes);
+    back.retain(|write| write.level != Level::Neighbour && !tree.make.contains(&write.group));
+    let mut errors = bring(&back);
+    errors.extend(remove(&tree.make, &tree.to));
+    errors
 }
 
 /// Brings files to the values wanted, from whatever they say now.

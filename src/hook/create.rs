@@ -10,7 +10,7 @@ use crate::kernel::group::Group;
 use crate::kernel::identity::Rung;
 use crate::plan::gather::owner;
 use crate::plan::{self, Level, Plan};
-use crate::policy::config::OnError;
+use crate::policy::config::{OnError, Placement};
 use crate::policy::decide::Asked;
 use crate::policy::treatment::{CpusRule, Treatment};
 use crate::record::{Claim, GroupLock, Record, Who};
@@ -53,7 +53,7 @@ impl Hook {
             Ok(None) => {}
             Err(error) => self.set_aside(&state.id, &error),
         }
-        self.treat(state, pid, &place, who, treatment.clone()).map_err(failure)
+        self.treat(state, pid, &place, who, treatment.clone(), Vec::new()).map_err(failure)
     }
 
     fn treat(
@@ -63,8 +63,8 @@ impl Hook {
         place: &Place,
         who: Who,
         mut treatment: Treatment,
+        mut errors: Vec<Error>,
     ) -> Result<Report> {
-        let mut errors: Vec<Error> = Vec::new();
         let lock = if treatment.owns_cpus() {
             match self.store.lock(self.lock_budget()) {
                 Ok(lock) => Some(lock),
@@ -111,11 +111,19 @@ impl Hook {
         errors.extend(self.remember(state, &record, &snapshot));
         drop(shared);
 
-        let (after, failed) = apply::apply(&plan, &snapshot, &self.roots, pid);
-        for (done, after) in record.writes.iter_mut().zip(after) {
+        let applied = apply::apply(&plan, &snapshot, &self.roots, pid);
+        errors.extend(applied.errors);
+        if !applied.is_in_place {
+            // It is where the engine put it: there it gets what can be had there, as if no move had been tried.
+            errors.extend(apply::undo_move(&plan, &snapshot));
+            drop(lock);
+            let treatment = Treatment { placement: Placement::Keep, ..record.treatment.clone() };
+            let done = self.treat(state, pid, place, record.who.clone(), treatment, errors);
+            return done.inspect_err(|_| drop(self.release(&state.id, &record)));
+        }
+        for (done, after) in record.writes.iter_mut().zip(applied.after) {
             done.after = after;
         }
-        errors.extend(failed);
         if let Some(text) = unsure {
             // Only the write tells which levels a kernel takes.
             let is_given = |done: &Done| done.write.knob != Knob::QosLevel || done.holds();

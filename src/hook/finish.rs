@@ -43,8 +43,14 @@ impl Hook {
             lost: record.lost.clone(),
         };
         let snapshot = Snapshot::take(&plan.writes, plan.tree.as_ref())?;
-        let (after, mut errors) = apply::apply(&plan, &snapshot, &self.roots, record.pid);
-        for (done, after) in record.writes.iter_mut().zip(after) {
+        let applied = apply::apply(&plan, &snapshot, &self.roots, record.pid);
+        let mut errors = applied.errors;
+        if !applied.is_in_place {
+            // What goes with the old place is planned from the container's state, which is not known here.
+            let why = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            return Err(Error::invalid(format!("move of container {}", record.who.id), why));
+        }
+        for (done, after) in record.writes.iter_mut().zip(applied.after) {
             done.after = after;
         }
         errors.extend(self.share_what_is_left(record));

@@ -20,7 +20,13 @@ impl Builder<'_> {
         let (cpus, why) = match (&self.treatment.cpus, own) {
             (CpusRule::Keep, _) => (None, ""),
             (CpusRule::Allocate, Some(own)) => (Some(own), "CPUs of its own, whole cores near each other"),
-            (_, Some(own)) if self.treatment.class == QosClass::System => (Some(own), "the system CPUs"),
+            (CpusRule::Exact(all), Some(own)) if self.treatment.class == QosClass::System => {
+                if own != *all {
+                    let taken = all.difference(&own);
+                    self.lost.push(format!("cpus: {taken} of the system CPUs {all} belong to LSE or LSR"));
+                }
+                (Some(own), "the system CPUs")
+            }
             (_, Some(own)) => (Some(own), "the scheduler's choice (resource-status)"),
             // Whoever gets no CPUs of its own shares.
             (_, None) => {

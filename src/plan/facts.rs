@@ -123,7 +123,8 @@ pub struct Facts {
     pub groups: Groups,
     /// The group below them the process really is in, where the runtime makes one.
     pub inner: Option<Groups>,
-    /// The container's name in its parent group.
+    /// The container's id, which names its group in the class tree: the engine's name for it need not be the only one of
+    /// its kind.
     pub name: String,
     /// The pod around it.
     pub pod: Option<PodPlace>,

@@ -92,7 +92,7 @@ impl Sources<'_> {
         let mut facts = Facts {
             groups: place.groups.clone(),
             inner: place.inner.clone(),
-            name: place.groups.cpu.name().to_owned(),
+            name: who.id.clone(),
             pod: seen.pod,
             cpu: seen.cpu,
             memory: seen.memory,
@@ -148,6 +148,9 @@ impl Sources<'_> {
             return Ok(());
         }
         facts.node = self.node(&claims)?;
+        if treatment.owns_cpus() {
+            facts.neighbours = self.neighbours(&who.id)?;
+        }
         match &treatment.cpus {
             CpusRule::Exact(cpus) => {
                 let missing = cpus.difference(&facts.node.online);
@@ -160,16 +163,30 @@ impl Sources<'_> {
                 facts.own = Some(cpus.clone());
                 if treatment.owns_cpus() {
                     let owner = owner(place, who);
-                    let owners: Vec<(String, CpuSet)> =
+                    let mut owners: Vec<(String, CpuSet)> =
                         claims.iter().map(|claim| (claim.owner.clone(), claim.cpus.clone())).collect();
+                    owners.push(("the system (system.cpus)".to_owned(), self.cpus.system.clone()));
                     let conflicts = exclusive::conflicts(cpus, &owners, &owner);
                     if let Some((other, shared)) = conflicts.first() {
                         facts.own = None;
                         facts.refusal = Some(format!("cpus: {shared} of {cpus} belong to {other} already"));
+                    } else if let Some(stranded) = stranded(facts, treatment.class, cpus) {
+                        facts.refusal =
+                            Some(format!("cpus: {cpus} are all that container {} may use", stranded.id));
+                        facts.own = None;
+                    }
+                } else {
+                    // CPUs for the system are a wish of the configuration; a claim is held by somebody who runs.
+                    let left = cpus.difference(&facts.node.lse.union(&facts.node.lsr));
+                    if left.is_empty() {
+                        facts.own = None;
+                        facts.refusal = Some(format!("cpus: all of {cpus} belong to LSE or LSR containers"));
+                    } else {
+                        facts.own = Some(left);
                     }
                 }
             }
-            CpusRule::Allocate => match self.allocate(facts, &claims) {
+            CpusRule::Allocate => match self.allocate(facts, treatment.class, &claims) {
                 Ok(cpus) => facts.own = Some(cpus),
                 Err(why) => facts.refusal = Some(why),
             },
@@ -180,36 +197,58 @@ impl Sources<'_> {
                 QosClass::Lse => facts.node.lse = facts.node.lse.union(&own),
                 _ => facts.node.lsr = facts.node.lsr.union(&own),
             }
-            facts.neighbours = self.neighbours(&who.id)?;
+        } else {
+            facts.neighbours.clear();
         }
         Ok(())
     }
 
     /// CPUs of this container's own: as many as its limit, else its request, says.
-    fn allocate(&self, facts: &Facts, claims: &[Claim]) -> Result<CpuSet, String> {
+    fn allocate(&self, facts: &Facts, class: QosClass, claims: &[Claim]) -> Result<CpuSet, String> {
         // A hook that runs twice for a container finds what it took the first time.
         if let Some(mine) = claims.iter().find(|claim| Some(&claim.group) == facts.groups.cpuset.as_ref()) {
             return Ok(mine.cpus.clone());
         }
         let cpu = facts.cpu;
+        let on_v1 = facts.groups.cpu.version == Version::V1;
         let wanted = if cpu.quota > 0 {
             (cpu.quota + cpu.period - 1) / cpu.period
-        } else if facts.groups.cpu.version == Version::V1 {
-            cpu.weight / 1024
+        } else if on_v1 && cpu.weight >= 1024 {
+            // A part of a CPU is a whole one here: half of what was asked for would be less than sharing gives.
+            (cpu.weight + 1023) / 1024
         } else {
             0
         };
         let wanted = usize::try_from(wanted).unwrap_or(0);
         if wanted == 0 {
-            return Err("cpus: the container has neither a CPU limit nor a request of a whole CPU, so there is no number of CPUs to own".to_owned());
+            // Runtimes map a request to a weight of cgroup v2 in several ways: it cannot be told from that.
+            let has = if on_v1 { "neither a CPU limit nor a request of a whole CPU" } else { "no CPU limit" };
+            return Err(format!("cpus: the container has {has}, so there is no number of CPUs to own"));
         }
         let topology = Topology::read(&self.roots.path("/sys")).map_err(|e| format!("cpus: {e}"))?;
         let pool = facts.node.pool(QosClass::Lsr);
         let allowed = facts.cpus.clone().unwrap_or_else(|| pool.clone());
-        let free = pool.difference(&self.cpus.reserved).intersection(&allowed);
-        exclusive::allocate(&topology, &free, wanted, self.cpus.min_shared, &pool)
-            .map(|allocation| allocation.cpus)
-            .map_err(|refusal: Refusal| format!("cpus: {refusal}; {}", refusal.hint()))
+        let mut free = pool.difference(&self.cpus.reserved).intersection(&allowed);
+        let mut kept_for: Vec<String> = Vec::new();
+        // Each round takes a CPU out of the free ones, so there is an end.
+        loop {
+            let picked = exclusive::allocate(&topology, &free, wanted, self.cpus.min_shared, &pool);
+            let cpus = picked.map(|allocation| allocation.cpus).map_err(|refusal: Refusal| {
+                let kept = match kept_for.is_empty() {
+                    true => String::new(),
+                    false => format!(" (container {} may use no others)", kept_for.join(", ")),
+                };
+                format!("cpus: {refusal}{kept}; {}", refusal.hint())
+            })?;
+            let Some(stranded) = stranded(facts, class, &cpus) else {
+                return Ok(cpus);
+            };
+            let last = facts.node.pool(stranded.class).intersection(&stranded.allowed).intersection(&cpus);
+            free = free.difference(&last.iter().take(1).collect());
+            if !kept_for.contains(&stranded.id) {
+                kept_for.push(stranded.id.clone());
+            }
+        }
     }
 
     /// The claims whose containers are still there. For one that cannot be understood the container's record stands in.
@@ -261,6 +300,15 @@ impl Sources<'_> {
         }
         Ok(neighbours)
     }
+}
+
+/// The first container that shares CPUs and would be left with none if these were a container's of the class.
+fn stranded<'a>(facts: &'a Facts, class: QosClass, own: &CpuSet) -> Option<&'a Neighbour> {
+    let mut node = facts.node.clone();
+    let set = if class == QosClass::Lse { &mut node.lse } else { &mut node.lsr };
+    *set = set.union(own);
+    let left = |node: &NodeCpus, of: &Neighbour| node.pool(of.class).intersection(&of.allowed);
+    facts.neighbours.iter().find(|of| !left(&facts.node, of).is_empty() && left(&node, of).is_empty())
 }
 
 /// Who shares a container's own CPUs: its pod, or itself.

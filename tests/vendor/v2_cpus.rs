@@ -174,6 +174,94 @@ fn a_refused_container_gets_back_its_cpus() {
     }
 }
 
+#[test]
+fn the_allocator_leaves_a_container_the_cpus_it_cannot_leave() {
+    for (bound, limit, own) in [("0", "200000", "2-3"), ("0-3", "400000", "2-5"), ("0-1", "600000", "2-7")] {
+        let Some(node) = Node::new(Kernel::mainline_6_12()) else { return };
+        node.config("[claims]\nnamespaces = [\"*\"]\n[exclusive]\nallocate = true\n");
+        let ls = node.pod(Driver::Systemd, Kube::Burstable, "b").container("ls").class("LS");
+        let ls = ls.set("cpuset.cpus", bound);
+        ls.create();
+        let lse = node.pod(Driver::Systemd, Kube::Guaranteed, "a").container("lse").class("LSE");
+        let lse = lse.set("cpu.max", limit);
+        lse.create();
+        assert_eq!((lse.read("cpuset.cpus"), lse.phase()), (own.into(), "applied"), "{bound}");
+        let left = ls.read("cpuset.cpus.effective");
+        assert_eq!(left, if bound == "0-3" { "0-1" } else { bound });
+        // The rest is not enough for the next, and it is said for whom.
+        let next = node.pod(Driver::Systemd, Kube::Guaranteed, "c").container("next").class("LSR");
+        let next = next.set("cpu.max", "200000");
+        next.create();
+        if own == "2-7" {
+            assert!(next.logged()["errors"].as_str().unwrap().contains("CPUs wanted"), "{}", next.logged());
+            assert_eq!(ls.read("cpuset.cpus.effective"), bound);
+        }
+    }
+}
+
+#[test]
+fn the_schedulers_choice_is_refused_where_a_container_would_have_no_cpu_left() {
+    let Some(node) = Node::new(Kernel::mainline_6_12()) else { return };
+    node.config(OPEN);
+    let ls = node.pod(Driver::Systemd, Kube::Burstable, "b").container("ls").class("LS");
+    let ls = ls.set("cpuset.cpus", "2");
+    ls.create();
+    let lse = node.pod(Driver::Systemd, Kube::Guaranteed, "a").container("lse").class("LSE").cpuset("2-3");
+    lse.create();
+    let errors = lse.logged()["errors"].as_str().unwrap().to_owned();
+    assert!(errors.contains("2-3 are all that container ls may use"), "{errors}");
+    assert_eq!((ls.read("cpuset.cpus"), node.kept("exclusive")), ("2".into(), vec![]));
+}
+
+#[test]
+fn the_systems_cpus_are_nobody_elses() {
+    let Some(node) = Node::new(Kernel::mainline_6_12()) else { return };
+    let pod = |uid| node.pod(Driver::Systemd, Kube::Guaranteed, uid);
+    node.config(OPEN);
+    let first = pod("a").container("first").class("LSE").cpuset("1");
+    first.create();
+    node.config("[claims]\nnamespaces = [\"*\"]\n[system]\ncpus = \"0-1\"\n");
+    let second = pod("b").container("second").class("LSE").cpuset("0,2");
+    second.create();
+    let errors = second.logged()["errors"].as_str().unwrap().to_owned();
+    assert!(errors.contains("0 of 0,2 belong to the system"), "{errors}");
+    assert_eq!((second.read("cpuset.cpus"), node.kept("exclusive").len()), ("2-7".into(), 1));
+    // Who runs already keeps its own.
+    let system = pod("c").container("system").class("SYSTEM");
+    system.create();
+    assert_eq!((system.read("cpuset.cpus"), first.read("cpuset.cpus")), ("0".into(), "1".into()));
+    assert!(
+        system.lost().iter().any(|l| l.contains("1 of the system CPUs 0-1 belong")),
+        "{:?}",
+        system.lost()
+    );
+    node.config("[claims]\nnamespaces = [\"*\"]\n[system]\ncpus = \"1\"\n");
+    let none = pod("d").container("none").class("SYSTEM");
+    none.create();
+    let errors = none.logged()["errors"].as_str().unwrap().to_owned();
+    assert!(errors.contains("all of 1 belong to LSE or LSR"), "{errors}");
+    assert_eq!(none.read("cpuset.cpus"), "0,2-7");
+}
+
+#[test]
+fn a_part_of_a_cpu_is_a_whole_one_and_v2_is_not_said_to_have_no_request() {
+    let allocate = "[claims]\nnamespaces = [\"*\"]\n[exclusive]\nallocate = true\n";
+    for (shares, cpus) in [("1023", "0-7"), ("1024", "0-1"), ("2560", "0-3")] {
+        let Some(node) = Node::new(Kernel::mainline_6_12().on(Layout::V1)) else { return };
+        node.config(allocate);
+        let one = node.pod(Driver::Systemd, Kube::Guaranteed, "a").container("one").class("LSR");
+        let one = one.set("cpu.shares", shares);
+        one.create();
+        assert_eq!(one.read("cpuset.cpus"), cpus, "{shares}");
+    }
+    let Some(node) = Node::new(Kernel::mainline_6_12()) else { return };
+    node.config(allocate);
+    let one = node.pod(Driver::Systemd, Kube::Guaranteed, "a").container("one").class("LSR");
+    one.create();
+    let errors = one.logged()["errors"].as_str().unwrap().to_owned();
+    assert!(errors.contains("has no CPU limit") && !errors.contains("request"), "{errors}");
+}
+
 /// crun's inner group has a list of its own.
 #[test]
 fn the_group_crun_makes_below_the_scope_gets_the_cpus_too() {
