@@ -60,7 +60,9 @@ impl Hook {
             // What could not be written at all is in the record's errors, and no drift.
             let was_given = done.holds();
             let is_pool = shares && write.knob == Knob::Cpus;
-            if !was_given || is_pool || matches!(write.level, Level::Neighbour | Level::KubeQos) {
+            // Planned while only best effort could be in the tree, which is not so any more.
+            let is_over = write.level == Level::Tree && !self.shape().offline_only;
+            if !was_given || is_pool || is_over || matches!(write.level, Level::Neighbour | Level::KubeQos) {
                 continue;
             }
             if write.level == Level::Pod && write.knob == Knob::Burst {

@@ -59,7 +59,7 @@ pub struct PodPlace {
     pub other_bursts: i64,
 }
 
-/// The container's CPU time as the runtime set it; weight and period are read only for plans that need them.
+/// The container's CPU time as the runtime set it; all but the quota are read only for plans that need them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTime {
     /// `cpu.shares` on v1, `cpu.weight` on v2.
@@ -68,6 +68,8 @@ pub struct CpuTime {
     pub quota: i64,
     /// CFS period, microseconds.
     pub period: i64,
+    /// CFS burst, microseconds; 0 where there is none.
+    pub burst: i64,
 }
 
 /// Another container whose CPUs depend on who owns some.
@@ -130,6 +132,8 @@ pub struct Facts {
     pub cpu: CpuTime,
     /// The CPUs the container may run on now, and those it was given before Plimsoll; `None` without `cpuset`.
     pub cpus: Option<CpuSet>,
+    /// The memory nodes the container may use, where a plan may carry them over.
+    pub mems: Option<CpuSet>,
     /// The bound on burst.
     pub burst: BurstRule,
     /// The identity mechanism.

@@ -52,6 +52,8 @@ pub struct Seen {
     pub pod: Option<PodPlace>,
     /// The CPUs the container may run on; `None` without `cpuset`.
     pub cpus: Option<CpuSet>,
+    /// The memory nodes the container may use; `None` without `cpuset`, or where no plan needs them.
+    pub mems: Option<CpuSet>,
     /// The bound on burst.
     pub burst: BurstRule,
     /// The identity mechanism.
@@ -78,6 +80,12 @@ impl Sources<'_> {
                 (None, Some(cpuset)) => allowed(cpuset)?,
                 (_, None) => None,
             },
+            mems: match &groups.cpuset {
+                Some(cpuset) if may_move(treatment) => {
+                    cpuset.read(Knob::Mems)?.and_then(|value| value.set().cloned())
+                }
+                _ => None,
+            },
             burst: BurstRule::of(&groups.cpu),
             ladder: self.ladder(treatment, &groups.cpu)?,
         };
@@ -93,6 +101,7 @@ impl Sources<'_> {
             pod: seen.pod,
             cpu: seen.cpu,
             cpus: seen.cpus,
+            mems: seen.mems,
             burst: seen.burst,
             ladder: seen.ladder,
             node: NodeCpus::default(),
@@ -311,21 +320,25 @@ pub fn owner(place: &Place, who: &Who) -> String {
     place.pod_uid.clone().unwrap_or_else(|| who.id.clone())
 }
 
-/// Whether a plan may carry weight and period over into the class tree, count CPUs by them, or write batch limits.
-fn needs_weight(treatment: &Treatment) -> bool {
-    let may_move = match treatment.placement {
+/// Whether a plan may move the container into the class tree.
+fn may_move(treatment: &Treatment) -> bool {
+    match treatment.placement {
         Placement::Keep => false,
         Placement::ClassTree => true,
         Placement::Auto => treatment.class == QosClass::Be,
-    };
-    may_move || treatment.cpus == CpusRule::Allocate || treatment.batch.is_some()
+    }
+}
+
+/// Whether a plan may carry weight and period over into the class tree, count CPUs by them, or write batch limits.
+fn needs_weight(treatment: &Treatment) -> bool {
+    may_move(treatment) || treatment.cpus == CpusRule::Allocate || treatment.batch.is_some()
 }
 
 fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
     let int = |knob| -> Result<Option<i64>> { Ok(group.read(knob)?.and_then(|value| value.int())) };
     let quota = int(Knob::Quota)?.unwrap_or(-1);
     if !with_weight {
-        return Ok(CpuTime { weight: 0, quota, period: DEFAULT_PERIOD });
+        return Ok(CpuTime { weight: 0, quota, period: DEFAULT_PERIOD, burst: 0 });
     }
     let weight = match group.version {
         Version::V1 => Knob::Shares,
@@ -335,6 +348,7 @@ fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
         weight: int(weight)?.unwrap_or(0),
         quota,
         period: int(Knob::Period)?.unwrap_or(DEFAULT_PERIOD),
+        burst: int(Knob::Burst)?.unwrap_or(0),
     })
 }
 
