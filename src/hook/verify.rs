@@ -8,6 +8,7 @@ use crate::container::State;
 use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Value};
 use crate::plan::facts::Neighbour;
+use crate::plan::gather::inner_cpus;
 use crate::plan::{self, Level, Write};
 use crate::policy::config::OnError;
 use crate::policy::treatment::CpusRule;
@@ -97,7 +98,9 @@ impl Hook {
         let Some(now) = group.read(Knob::Cpus)?.as_ref().and_then(Value::set).cloned() else {
             return Ok(Vec::new());
         };
-        if nobody_owns && (now == *allowed || now.is_empty()) {
+        let inner = inner_cpus(group);
+        let is_inner_whole = inner.as_ref().is_none_or(|(_, cpus)| cpus == allowed);
+        if nobody_owns && is_inner_whole && (now == *allowed || now.is_empty()) {
             return Ok(Vec::new());
         }
         let node = sources.node(&claims)?;
@@ -107,6 +110,7 @@ impl Hook {
             group: group.clone(),
             allowed: allowed.clone(),
             now,
+            inner,
         };
         let (writes, _) = plan::share(&node, &[neighbour]);
         Ok(writes.into_iter().map(|write| Write { level: Level::Container, ..write }).collect())

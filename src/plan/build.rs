@@ -101,11 +101,15 @@ impl Builder<'_> {
     }
 
     /// What is written to the container's group is written to the group its processes really are in too: limits hold
-    /// at both, and a burst above a throttled group is of no use.
+    /// at both, and a burst above a throttled group is of no use. CPUs of cgroup v2 are bound from above anyway; a list of
+    /// its own would only have to be kept up.
     fn inner(&mut self) {
         let Some(inner) = &self.facts.inner else { return };
         let below = self.writes.iter().filter(|write| write.level == Level::Container).filter_map(|write| {
             let group = inner.of(write.knob.controller()).filter(|group| group.mount == write.group.mount)?;
+            if write.knob.controller() == Controller::Cpuset && group.version == Version::V2 {
+                return None;
+            }
             Some(Write { group: group.clone(), ..write.clone() })
         });
         let below: Vec<Write> = below.collect();

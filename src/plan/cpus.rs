@@ -62,15 +62,20 @@ pub fn share(node: &NodeCpus, neighbours: &[Neighbour]) -> (Vec<Write>, Vec<Stri
                 "cpus: {} has no CPU left beside those others own; it keeps {}",
                 neighbour.id, neighbour.now
             ));
-        } else if pool != neighbour.now {
-            writes.push(Write {
-                level: Level::Neighbour,
-                group: neighbour.group.clone(),
-                knob: Knob::Cpus,
-                value: Value::Set(pool),
-                fallback: None,
-                why: format!("{} container {} shares what nobody owns", neighbour.class, neighbour.id),
-            });
+            continue;
+        }
+        let inner = neighbour.inner.iter().map(|(group, now)| (group, now));
+        for (group, now) in [(&neighbour.group, &neighbour.now)].into_iter().chain(inner) {
+            if pool != *now {
+                writes.push(Write {
+                    level: Level::Neighbour,
+                    group: group.clone(),
+                    knob: Knob::Cpus,
+                    value: Value::Set(pool.clone()),
+                    fallback: None,
+                    why: format!("{} container {} shares what nobody owns", neighbour.class, neighbour.id),
+                });
+            }
         }
     }
     (writes, lost)

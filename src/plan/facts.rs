@@ -85,6 +85,8 @@ pub struct Neighbour {
     pub allowed: CpuSet,
     /// The CPUs it has now.
     pub now: CpuSet,
+    /// The group the runtime made below, with the CPUs it has now, where those do not follow the group's: on cgroup v1.
+    pub inner: Option<(Group, CpuSet)>,
 }
 
 /// The node's CPUs and who owns some of them.

@@ -297,6 +297,7 @@ impl Sources<'_> {
             neighbours.push(Neighbour {
                 id: id.to_string(),
                 class: record.treatment.class,
+                inner: inner_cpus(&group),
                 group,
                 allowed,
                 now,
@@ -350,6 +351,13 @@ fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
         period: int(Knob::Period)?.unwrap_or(DEFAULT_PERIOD),
         burst: int(Knob::Burst)?.unwrap_or(0),
     })
+}
+
+/// The group a runtime made below a container's and its CPUs, where cgroup v1 does not let them follow.
+pub fn inner_cpus(cpuset: &Group) -> Option<(Group, CpuSet)> {
+    let inner = Place::inner_of(cpuset).filter(|inner| inner.version == Version::V1)?;
+    let cpus = inner.read(Knob::Cpus).ok()??.set()?.clone();
+    Some((inner, cpus))
 }
 
 /// The CPUs a group's tasks may use; `None` where the file is not there.

@@ -262,16 +262,37 @@ fn a_part_of_a_cpu_is_a_whole_one_and_v2_is_not_said_to_have_no_request() {
     assert!(errors.contains("has no CPU limit") && !errors.contains("request"), "{errors}");
 }
 
-/// crun's inner group has a list of its own.
+/// crun's inner group: on v2 it is bound by the scope, on v1 its list must go along, both ways.
 #[test]
-fn the_group_crun_makes_below_the_scope_gets_the_cpus_too() {
-    let Some(node) = Node::new(Kernel::mainline_6_12()) else { return };
-    node.config(OPEN);
-    let one =
-        node.pod(Driver::Systemd, Kube::Guaranteed, "a").container("one").class("LSR").cpuset("2-3").inner();
-    let inner = format!("{}/container", one.path);
-    node.write(&inner, "cpuset.cpus", "0-7");
-    one.create();
-    assert_eq!((cpus(&node, &one.path), cpus(&node, &inner)), ("2-3".into(), "2-3".into()));
-    assert_eq!((one.phase(), node.refused()), ("applied", vec![]));
+fn the_group_crun_makes_below_the_scope_follows_the_containers_cpus() {
+    for layout in [Layout::V2, Layout::V1] {
+        let Some(node) = Node::new(Kernel::mainline_6_12().on(layout)) else { return };
+        node.config(OPEN);
+        let file = if layout == Layout::V2 { "cpuset.cpus.effective" } else { "cpuset.cpus" };
+        let pod = |kube, uid| node.pod(Driver::Systemd, kube, uid);
+        let ls = pod(Kube::Burstable, "b").container("ls").class("LS").inner();
+        let be = pod(Kube::BestEffort, "c").container("be").class("BE").inner();
+        let lsr = pod(Kube::Guaranteed, "a").container("lsr").class("LSR").cpuset("2-3").inner();
+        let lse = pod(Kube::Guaranteed, "d").container("lse").class("LSE").cpuset("4").inner();
+        let inner = |path: &str| node.read(&format!("{path}/container"), file);
+        let all = || [&ls, &be].map(|one| (one.read(file), inner(&one.path)));
+        let both = |cpus: &str| (cpus.to_owned(), cpus.to_owned());
+        ls.create();
+        lsr.create();
+        be.create();
+        assert_eq!((lsr.read(file), inner(&lsr.path)), both("2-3"), "{layout:?}");
+        assert_eq!(all(), [both("0-1,4-7"), both("0-7")], "{layout:?}");
+        lse.create();
+        assert_eq!(all(), [both("0-1,5-7"), both("0-3,5-7")], "{layout:?}");
+        assert_eq!(node.refused(), [], "{layout:?}");
+        if layout == Layout::V1 {
+            node.write(&format!("{}/container", ls.path), "cpuset.cpus", "0");
+            ls.start();
+        }
+        lsr.stop();
+        assert_eq!(all(), [both("0-3,5-7"), both("0-3,5-7")], "{layout:?}");
+        lse.stop();
+        assert_eq!(all(), [both("0-7"), both("0-7")], "{layout:?}");
+        assert_eq!((ls.phase(), node.refused()), ("applied", vec![]), "{layout:?}");
+    }
 }
