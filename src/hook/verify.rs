@@ -98,9 +98,11 @@ impl Hook {
         let Some(now) = group.read(Knob::Cpus)?.as_ref().and_then(Value::set).cloned() else {
             return Ok(Vec::new());
         };
+        // What is above is more than the pod's NUMA nodes.
+        let inherits = now.is_empty() && record.treatment.nodes.is_empty();
         let inner = inner_cpus(group);
         let is_inner_whole = inner.as_ref().is_none_or(|(_, cpus)| cpus == allowed);
-        if nobody_owns && is_inner_whole && (now == *allowed || now.is_empty()) {
+        if nobody_owns && is_inner_whole && (now == *allowed || inherits) {
             return Ok(Vec::new());
         }
         let node = sources.node(&claims)?;

@@ -39,7 +39,13 @@ impl Builder<'_> {
                     QosClass::Be => "all CPUs but LSE's",
                     _ => "the shared pool: all CPUs but LSE's and LSR's",
                 };
-                let nobody_owns = self.facts.node.is_whole() && pool == *now;
+                if !self.treatment.nodes.is_empty() && !self.facts.on_nodes {
+                    self.lost.push(format!(
+                        "cpus: resource-status names NUMA nodes {:?}, which have none of {now}; the whole pool is shared",
+                        self.treatment.nodes
+                    ));
+                }
+                let nobody_owns = self.facts.node.is_whole() && pool == *now && !self.facts.on_nodes;
                 ((!pool.is_empty() && !nobody_owns).then_some(pool), why)
             }
         };

@@ -134,6 +134,8 @@ pub struct Facts {
     pub cpu: CpuTime,
     /// The CPUs the container may run on now, and those it was given before Plimsoll; `None` without `cpuset`.
     pub cpus: Option<CpuSet>,
+    /// Whether those CPUs are only what the pod's NUMA nodes have of them.
+    pub on_nodes: bool,
     /// The memory nodes the container may use, where a plan may carry them over.
     pub mems: Option<CpuSet>,
     /// The bound on burst.

@@ -101,6 +101,7 @@ impl Sources<'_> {
             pod: seen.pod,
             cpu: seen.cpu,
             cpus: seen.cpus,
+            on_nodes: false,
             mems: seen.mems,
             burst: seen.burst,
             ladder: seen.ladder,
@@ -144,6 +145,13 @@ impl Sources<'_> {
     }
 
     fn cpus(&self, facts: &mut Facts, treatment: &Treatment, place: &Place, who: &Who) -> Result<()> {
+        if !treatment.nodes.is_empty() && !matches!(treatment.cpus, CpusRule::Exact(_)) {
+            let near = Topology::cpus_of_nodes(&self.roots.path("/sys"), &treatment.nodes)?;
+            let near = facts.cpus.as_ref().map(|cpus| cpus.intersection(&near));
+            if near.as_ref().is_some_and(|near| !near.is_empty()) {
+                (facts.cpus, facts.on_nodes) = (near, true);
+            }
+        }
         let claims = self.live_claims()?;
         let nobody_owns = claims.is_empty() && self.cpus.system.is_empty();
         if nobody_owns && !treatment.owns_cpus() && !matches!(treatment.cpus, CpusRule::Exact(_)) {
