@@ -219,3 +219,78 @@ fn a_move_that_fails_leaves_the_container_treated_where_it_is() {
         assert_eq!(node.files().len(), before.len(), "{end}");
     }
 }
+
+#[test]
+fn memory_nodes_and_burst_go_along_into_the_class_tree() {
+    let Some(node) = Node::new(Kernel::mainline_6_12().on(Layout::V1)) else { return };
+    let one = node.container("one", "/docker/one").class("BE").set("cpuset.mems", "1");
+    let one = one.set("cpu.cfs_quota_us", "50000").set("cpu.cfs_burst_us", "20000");
+    one.create();
+    let moved = "/plimsoll/best-effort/one";
+    assert_eq!(
+        (node.read(moved, "cpuset.mems"), node.read(moved, "cpu.cfs_burst_us")),
+        ("1".into(), "20000".into())
+    );
+    assert_eq!((node.refused(), one.phase()), (vec![], "applied"));
+}
+
+const BOTH_IN_TREE: &str = "[class.LS]\nplacement = \"class-tree\"\n[class.BE]\nplacement = \"class-tree\"\n";
+
+/// A class's group is every container's of the class.
+#[test]
+fn a_container_with_an_identity_of_its_own_stays_out_of_its_classs_group() {
+    for kernel in [
+        Kernel::mainline_6_12().on(Layout::V1),
+        Kernel::mainline_5_10(),
+        Kernel::anck_6_6().on(Layout::V1),
+        Kernel::anck_5_10(),
+    ] {
+        let Some(node) = Node::new(kernel) else { return };
+        node.config(BOTH_IN_TREE);
+        let ls = node.container("ls", "/docker/ls").class("LS");
+        ls.create();
+        let class: Vec<_> =
+            node.files().into_iter().filter(|(path, _)| path.contains(":/plimsoll/")).collect();
+        let low = node.container("low", "/docker/low").class("LS");
+        let low = low.annotation("koordinator.sh/cpuQOS", r#"{"enable":true,"groupIdentity":-1}"#);
+        low.create();
+        assert_eq!(low.record()["placement"], "keep");
+        assert!(low.lost().iter().any(|l| l.contains("not that of LS (2)")), "{:?}", low.lost());
+        let after: Vec<_> =
+            node.files().into_iter().filter(|(path, _)| path.contains(":/plimsoll/")).collect();
+        assert_eq!(class, after);
+        assert_eq!((low.phase(), ls.record()["placement"].as_str()), ("applied", Some("class-tree")));
+    }
+}
+
+/// Best effort alone makes the whole tree low; online containers must not come to live in that.
+#[test]
+fn a_tree_that_was_best_efforts_alone_is_normal_again_for_an_online_container() {
+    for (kernel, file, low, normal) in [
+        (Kernel::mainline_6_12().on(Layout::V1), "cpu.idle", "1", "0"),
+        (Kernel::mainline_5_10(), "cpu.shares", "2", "1024"),
+        (Kernel::anck_6_6().on(Layout::V1), "cpu.priority", "-1", "0"),
+    ] {
+        let Some(node) = Node::new(kernel) else { return };
+        node.config("[class.BE]\nplacement = \"class-tree\"\n");
+        let be = node.container("be", "/docker/be").class("BE");
+        be.create();
+        assert_eq!(node.read("/plimsoll", file), low);
+        node.config(BOTH_IN_TREE);
+        let class = "/plimsoll/latency-sensitive";
+        for ls in ["one", "two"] {
+            let ls = node.container(ls, &format!("/docker/{ls}")).class("LS");
+            ls.create();
+            assert_eq!((ls.phase(), node.refused()), ("applied", vec![]), "{:?}", ls.errors());
+            assert_eq!(node.read("/plimsoll", file), normal, "{file}");
+            assert_ne!(node.read(class, file), low, "{file}");
+            assert_eq!(node.read("/plimsoll/best-effort", file), low, "{file}");
+            if file != "cpu.priority" {
+                // As a configuration before may have left it.
+                node.write(class, file, low);
+            }
+        }
+        be.start();
+        assert_eq!(node.read("/plimsoll", file), normal, "{file}: best effort's record is older");
+    }
+}

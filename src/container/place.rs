@@ -41,6 +41,12 @@ impl Place {
         Ok(Self::at(found))
     }
 
+    /// The group crun with systemd makes below a container's, whose name it is.
+    pub fn inner_of(group: &Group) -> Option<Group> {
+        let inner = group.child(INNER);
+        (group.name().ends_with(".scope") && inner.exists()).then_some(inner)
+    }
+
     /// The place of a container whose process is in these groups.
     pub fn at(found: Groups) -> Self {
         let in_scope =

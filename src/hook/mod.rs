@@ -124,6 +124,7 @@ impl Hook {
             shape: TreeShape {
                 root: config.paths.class_tree.to_string_lossy().into_owned(),
                 offline_only: only_offline_in_tree(&config),
+                identity: rules.identity().clone(),
                 kube_identity: config.identity.kube_qos_groups.then(|| rules.identity().clone()),
             },
             rules,

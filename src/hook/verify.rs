@@ -8,6 +8,7 @@ use crate::container::State;
 use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Value};
 use crate::plan::facts::Neighbour;
+use crate::plan::gather::inner_cpus;
 use crate::plan::{self, Level, Write};
 use crate::policy::config::OnError;
 use crate::policy::treatment::CpusRule;
@@ -60,7 +61,9 @@ impl Hook {
             // What could not be written at all is in the record's errors, and no drift.
             let was_given = done.holds();
             let is_pool = shares && write.knob == Knob::Cpus;
-            if !was_given || is_pool || matches!(write.level, Level::Neighbour | Level::KubeQos) {
+            // Planned while only best effort could be in the tree, which is not so any more.
+            let is_over = write.level == Level::Tree && !self.shape().offline_only;
+            if !was_given || is_pool || is_over || matches!(write.level, Level::Neighbour | Level::KubeQos) {
                 continue;
             }
             if write.level == Level::Pod && write.knob == Knob::Burst {
@@ -95,7 +98,11 @@ impl Hook {
         let Some(now) = group.read(Knob::Cpus)?.as_ref().and_then(Value::set).cloned() else {
             return Ok(Vec::new());
         };
-        if nobody_owns && (now == *allowed || now.is_empty()) {
+        // What is above is more than the pod's NUMA nodes.
+        let inherits = now.is_empty() && record.treatment.nodes.is_empty();
+        let inner = inner_cpus(group);
+        let is_inner_whole = inner.as_ref().is_none_or(|(_, cpus)| cpus == allowed);
+        if nobody_owns && is_inner_whole && (now == *allowed || inherits) {
             return Ok(Vec::new());
         }
         let node = sources.node(&claims)?;
@@ -105,6 +112,7 @@ impl Hook {
             group: group.clone(),
             allowed: allowed.clone(),
             now,
+            inner,
         };
         let (writes, _) = plan::share(&node, &[neighbour]);
         Ok(writes.into_iter().map(|write| Write { level: Level::Container, ..write }).collect())

@@ -101,6 +101,15 @@ impl Topology {
         Ok(online)
     }
 
+    /// The CPUs of some NUMA nodes; nodes that are not there have none.
+    ///
+    /// # Errors
+    /// A file that is there cannot be read or parsed.
+    pub fn cpus_of_nodes(sys: &Path, wanted: &[i32]) -> Result<CpuSet> {
+        let is_wanted = |node: usize| i32::try_from(node).is_ok_and(|node| wanted.contains(&node));
+        Ok(nodes(sys)?.into_iter().filter(|(_, node)| is_wanted(*node)).map(|(cpu, _)| cpu).collect())
+    }
+
     /// A machine where everything is alike, all CPUs online. `cores` counts per last-level cache, `threads` per core.
     ///
     /// Numbered as Linux does on x86: first one thread of every core, then the second threads in the same order.

@@ -12,6 +12,9 @@ use crate::policy::koordinator::identity::IdentityRule;
 use crate::policy::treatment::{Burst, Treatment};
 use crate::qos::{KubeQos, QosClass};
 
+/// The kernel's `cpu.shares` of a new group; the class tree is on cgroup v1 only.
+const DEFAULT_SHARES: i64 = 1024;
+
 /// The class tree's shape, from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeShape {
@@ -19,6 +22,8 @@ pub struct TreeShape {
     pub root: String,
     /// Whether only best effort ever lives in it, so that the root itself may be idle.
     pub offline_only: bool,
+    /// The identities of the classes, which their groups in the tree have.
+    pub identity: IdentityRule,
     /// The identities of Kubernetes' own groups, where Group Identity writes them as koordlet does.
     pub kube_identity: Option<IdentityRule>,
 }
@@ -96,11 +101,15 @@ impl Builder<'_> {
     }
 
     /// What is written to the container's group is written to the group its processes really are in too: limits hold
-    /// at both, and a burst above a throttled group is of no use.
+    /// at both, and a burst above a throttled group is of no use. CPUs of cgroup v2 are bound from above anyway; a list of
+    /// its own would only have to be kept up.
     fn inner(&mut self) {
         let Some(inner) = &self.facts.inner else { return };
         let below = self.writes.iter().filter(|write| write.level == Level::Container).filter_map(|write| {
             let group = inner.of(write.knob.controller()).filter(|group| group.mount == write.group.mount)?;
+            if write.knob.controller() == Controller::Cpuset && group.version == Version::V2 {
+                return None;
+            }
             Some(Write { group: group.clone(), ..write.clone() })
         });
         let below: Vec<Write> = below.collect();
@@ -120,6 +129,15 @@ impl Builder<'_> {
             }
         };
         if !wanted {
+            return None;
+        }
+        // All containers of a class share its group: what one of them wants for itself must not reach the others.
+        let of_class = shape.identity.pod(Some(self.treatment.class), KubeQos::Guaranteed);
+        if self.treatment.identity.is_some_and(|own| i64::from(own) != of_class) {
+            self.lost.push(format!(
+                "placement: its identity is not that of {} ({of_class}), which the class tree's group has; kept where it is",
+                self.treatment.class
+            ));
             return None;
         }
         let class = format!("{}/{}", shape.root, self.treatment.class.group_name());
@@ -182,7 +200,7 @@ impl Builder<'_> {
         }
     }
 
-    /// A moved group starts with the kernel's defaults: shares, period and quota go along.
+    /// A moved group starts with the kernel's defaults: CPU time, CPUs and memory nodes go along.
     fn carry(&mut self, place: &Place<'_>) {
         if place.tree.is_none() {
             return;
@@ -194,6 +212,12 @@ impl Builder<'_> {
         self.int(Level::Container, place.groups, Knob::Quota, cpu.quota, why);
         if let Some(cpus) = self.facts.cpus.clone() {
             self.set(Level::Container, place.groups.cpuset.as_ref(), Knob::Cpus, Value::Set(cpus), why);
+        }
+        if let Some(mems) = self.facts.mems.clone() {
+            self.set(Level::Container, place.groups.cpuset.as_ref(), Knob::Mems, Value::Set(mems), why);
+        }
+        if cpu.burst > 0 {
+            self.int(Level::Container, place.groups, Knob::Burst, cpu.burst, why);
         }
     }
 
@@ -232,7 +256,30 @@ impl Builder<'_> {
                 });
             }
         }
+        if let Some(tree) = place.tree {
+            self.undo_low(place, tree, shape, identity);
+        }
         self.kube_identity(shape);
+    }
+
+    /// The tree's root and the class's group outlive the configuration that made them low: where that is over, it is
+    /// said to them. (Identities that count on the whole chain are written for each class anyway, never at the root.)
+    fn undo_low(&mut self, place: &Place<'_>, tree: &TreeMove, shape: &TreeShape, identity: i8) {
+        let (knob, normal) = match self.facts.ladder.rung {
+            Rung::Idle => (Knob::Idle, 0),
+            Rung::GroupIdentity2 => (Knob::Priority, 0),
+            Rung::Weight => (weight_knob(place.groups), DEFAULT_SHARES),
+            _ => return,
+        };
+        let class = format!("{}/{}", shape.root, self.treatment.class.group_name());
+        let root = (Level::Tree, shape.root.clone(), !shape.offline_only);
+        let class = (Level::Class, class, identity >= 0 && knob != Knob::Priority);
+        for (level, path, _) in [root, class].into_iter().filter(|(.., is_online)| *is_online) {
+            let group = place.groups.cpu.at(path);
+            if tree.make.contains(&group) {
+                self.set(level, Some(&group), knob, Value::Int(normal), "online classes live here");
+            }
+        }
     }
 
     /// The groups that carry an identity: all of the container's where the kernel looks at the whole chain. Where it

@@ -39,7 +39,13 @@ impl Builder<'_> {
                     QosClass::Be => "all CPUs but LSE's",
                     _ => "the shared pool: all CPUs but LSE's and LSR's",
                 };
-                let nobody_owns = self.facts.node.is_whole() && pool == *now;
+                if !self.treatment.nodes.is_empty() && !self.facts.on_nodes {
+                    self.lost.push(format!(
+                        "cpus: resource-status names NUMA nodes {:?}, which have none of {now}; the whole pool is shared",
+                        self.treatment.nodes
+                    ));
+                }
+                let nobody_owns = self.facts.node.is_whole() && pool == *now && !self.facts.on_nodes;
                 ((!pool.is_empty() && !nobody_owns).then_some(pool), why)
             }
         };
@@ -62,15 +68,20 @@ pub fn share(node: &NodeCpus, neighbours: &[Neighbour]) -> (Vec<Write>, Vec<Stri
                 "cpus: {} has no CPU left beside those others own; it keeps {}",
                 neighbour.id, neighbour.now
             ));
-        } else if pool != neighbour.now {
-            writes.push(Write {
-                level: Level::Neighbour,
-                group: neighbour.group.clone(),
-                knob: Knob::Cpus,
-                value: Value::Set(pool),
-                fallback: None,
-                why: format!("{} container {} shares what nobody owns", neighbour.class, neighbour.id),
-            });
+            continue;
+        }
+        let inner = neighbour.inner.iter().map(|(group, now)| (group, now));
+        for (group, now) in [(&neighbour.group, &neighbour.now)].into_iter().chain(inner) {
+            if pool != *now {
+                writes.push(Write {
+                    level: Level::Neighbour,
+                    group: group.clone(),
+                    knob: Knob::Cpus,
+                    value: Value::Set(pool.clone()),
+                    fallback: None,
+                    why: format!("{} container {} shares what nobody owns", neighbour.class, neighbour.id),
+                });
+            }
         }
     }
     (writes, lost)

@@ -61,7 +61,7 @@ pub struct PodPlace {
     pub memory: i64,
 }
 
-/// The container's CPU time as the runtime set it; weight and period are read only for plans that need them.
+/// The container's CPU time as the runtime set it; all but the quota are read only for plans that need them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTime {
     /// `cpu.shares` on v1, `cpu.weight` on v2.
@@ -70,6 +70,8 @@ pub struct CpuTime {
     pub quota: i64,
     /// CFS period, microseconds.
     pub period: i64,
+    /// CFS burst, microseconds; 0 where there is none.
+    pub burst: i64,
 }
 
 /// Another container whose CPUs depend on who owns some.
@@ -85,6 +87,8 @@ pub struct Neighbour {
     pub allowed: CpuSet,
     /// The CPUs it has now.
     pub now: CpuSet,
+    /// The group the runtime made below, with the CPUs it has now, where those do not follow the group's: on cgroup v1.
+    pub inner: Option<(Group, CpuSet)>,
 }
 
 /// The node's CPUs and who owns some of them.
@@ -134,6 +138,10 @@ pub struct Facts {
     pub memory: i64,
     /// The CPUs the container may run on now, and those it was given before Plimsoll; `None` without `cpuset`.
     pub cpus: Option<CpuSet>,
+    /// Whether those CPUs are only what the pod's NUMA nodes have of them.
+    pub on_nodes: bool,
+    /// The memory nodes the container may use, where a plan may carry them over.
+    pub mems: Option<CpuSet>,
     /// The bound on burst.
     pub burst: BurstRule,
     /// The identity mechanism.

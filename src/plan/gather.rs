@@ -54,6 +54,8 @@ pub struct Seen {
     pub memory: i64,
     /// The CPUs the container may run on; `None` without `cpuset`.
     pub cpus: Option<CpuSet>,
+    /// The memory nodes the container may use; `None` without `cpuset`, or where no plan needs them.
+    pub mems: Option<CpuSet>,
     /// The bound on burst.
     pub burst: BurstRule,
     /// The identity mechanism.
@@ -81,6 +83,12 @@ impl Sources<'_> {
                 (None, Some(cpuset)) => allowed(cpuset)?,
                 (_, None) => None,
             },
+            mems: match &groups.cpuset {
+                Some(cpuset) if may_move(treatment) => {
+                    cpuset.read(Knob::Mems)?.and_then(|value| value.set().cloned())
+                }
+                _ => None,
+            },
             burst: BurstRule::of(&groups.cpu),
             ladder: self.ladder(treatment, &groups.cpu)?,
         };
@@ -97,6 +105,8 @@ impl Sources<'_> {
             cpu: seen.cpu,
             memory: seen.memory,
             cpus: seen.cpus,
+            on_nodes: false,
+            mems: seen.mems,
             burst: seen.burst,
             ladder: seen.ladder,
             node: NodeCpus::default(),
@@ -140,6 +150,13 @@ impl Sources<'_> {
     }
 
     fn cpus(&self, facts: &mut Facts, treatment: &Treatment, place: &Place, who: &Who) -> Result<()> {
+        if !treatment.nodes.is_empty() && !matches!(treatment.cpus, CpusRule::Exact(_)) {
+            let near = Topology::cpus_of_nodes(&self.roots.path("/sys"), &treatment.nodes)?;
+            let near = facts.cpus.as_ref().map(|cpus| cpus.intersection(&near));
+            if near.as_ref().is_some_and(|near| !near.is_empty()) {
+                (facts.cpus, facts.on_nodes) = (near, true);
+            }
+        }
         let claims = self.live_claims()?;
         let nobody_owns = claims.is_empty() && self.cpus.system.is_empty();
         if nobody_owns && !treatment.owns_cpus() && !matches!(treatment.cpus, CpusRule::Exact(_)) {
@@ -293,6 +310,7 @@ impl Sources<'_> {
             neighbours.push(Neighbour {
                 id: id.to_string(),
                 class: record.treatment.class,
+                inner: inner_cpus(&group),
                 group,
                 allowed,
                 now,
@@ -316,21 +334,25 @@ pub fn owner(place: &Place, who: &Who) -> String {
     place.pod_uid.clone().unwrap_or_else(|| who.id.clone())
 }
 
-/// Whether a plan may carry weight and period over into the class tree, count CPUs by them, or write batch limits.
-fn needs_weight(treatment: &Treatment) -> bool {
-    let may_move = match treatment.placement {
+/// Whether a plan may move the container into the class tree.
+fn may_move(treatment: &Treatment) -> bool {
+    match treatment.placement {
         Placement::Keep => false,
         Placement::ClassTree => true,
         Placement::Auto => treatment.class == QosClass::Be,
-    };
-    may_move || treatment.cpus == CpusRule::Allocate || treatment.batch.is_some()
+    }
+}
+
+/// Whether a plan may carry weight and period over into the class tree, count CPUs by them, or write batch limits.
+fn needs_weight(treatment: &Treatment) -> bool {
+    may_move(treatment) || treatment.cpus == CpusRule::Allocate || treatment.batch.is_some()
 }
 
 fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
     let int = |knob| -> Result<Option<i64>> { Ok(group.read(knob)?.and_then(|value| value.int())) };
     let quota = int(Knob::Quota)?.unwrap_or(-1);
     if !with_weight {
-        return Ok(CpuTime { weight: 0, quota, period: DEFAULT_PERIOD });
+        return Ok(CpuTime { weight: 0, quota, period: DEFAULT_PERIOD, burst: 0 });
     }
     let weight = match group.version {
         Version::V1 => Knob::Shares,
@@ -340,12 +362,20 @@ fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
         weight: int(weight)?.unwrap_or(0),
         quota,
         period: int(Knob::Period)?.unwrap_or(DEFAULT_PERIOD),
+        burst: int(Knob::Burst)?.unwrap_or(0),
     })
 }
 
 fn memory(groups: &Groups) -> Result<i64> {
     let limit = groups.memory.as_ref().map(|group| group.read(Knob::MemoryLimit)).transpose()?.flatten();
     Ok(limit.and_then(|value| value.int()).unwrap_or(-1))
+}
+
+/// The group a runtime made below a container's and its CPUs, where cgroup v1 does not let them follow.
+pub fn inner_cpus(cpuset: &Group) -> Option<(Group, CpuSet)> {
+    let inner = Place::inner_of(cpuset).filter(|inner| inner.version == Version::V1)?;
+    let cpus = inner.read(Knob::Cpus).ok()??.set()?.clone();
+    Some((inner, cpus))
 }
 
 /// The CPUs a group's tasks may use; `None` where the file is not there.

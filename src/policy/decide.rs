@@ -121,6 +121,12 @@ impl Rules {
             (None, QosClass::System) => CpusRule::Keep,
             _ => shared(config, class),
         };
+        // Koordinator's `getContainerCPUSet`: a pod placed by NUMA node shares the pools of its nodes.
+        if let Some(status) = status.filter(|status| status.is_numa_aware()) {
+            treatment.nodes = status.numa_node_resources.iter().map(|node| node.node).collect();
+            treatment.nodes.sort_unstable();
+            treatment.nodes.dedup();
+        }
         treatment.unset_quota = config.cpuset.unset_quota
             && class != QosClass::System
             && matches!(treatment.cpus, CpusRule::Exact(_) | CpusRule::Allocate);
@@ -141,6 +147,7 @@ impl Rules {
             identity_why: String::new(),
             burst: None,
             cpus: CpusRule::Keep,
+            nodes: Vec::new(),
             unset_quota: false,
             batch: None,
             pod_batch: None,

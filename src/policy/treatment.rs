@@ -48,6 +48,9 @@ pub struct Treatment {
     pub burst: Option<Burst>,
     /// The CPUs.
     pub cpus: CpusRule,
+    /// The NUMA nodes whose part of a pool or of the free CPUs is meant; all where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<i32>,
     /// Whether container and pod lose their CFS quota because the CPUs are theirs alone.
     pub unset_quota: bool,
     /// The container's batch resources.

@@ -262,16 +262,76 @@ fn a_part_of_a_cpu_is_a_whole_one_and_v2_is_not_said_to_have_no_request() {
     assert!(errors.contains("has no CPU limit") && !errors.contains("request"), "{errors}");
 }
 
-/// crun's inner group has a list of its own.
+/// crun's inner group: on v2 it is bound by the scope, on v1 its list must go along, both ways.
 #[test]
-fn the_group_crun_makes_below_the_scope_gets_the_cpus_too() {
-    let Some(node) = Node::new(Kernel::mainline_6_12()) else { return };
-    node.config(OPEN);
-    let one =
-        node.pod(Driver::Systemd, Kube::Guaranteed, "a").container("one").class("LSR").cpuset("2-3").inner();
-    let inner = format!("{}/container", one.path);
-    node.write(&inner, "cpuset.cpus", "0-7");
-    one.create();
-    assert_eq!((cpus(&node, &one.path), cpus(&node, &inner)), ("2-3".into(), "2-3".into()));
-    assert_eq!((one.phase(), node.refused()), ("applied", vec![]));
+fn the_group_crun_makes_below_the_scope_follows_the_containers_cpus() {
+    for layout in [Layout::V2, Layout::V1] {
+        let Some(node) = Node::new(Kernel::mainline_6_12().on(layout)) else { return };
+        node.config(OPEN);
+        let file = if layout == Layout::V2 { "cpuset.cpus.effective" } else { "cpuset.cpus" };
+        let pod = |kube, uid| node.pod(Driver::Systemd, kube, uid);
+        let ls = pod(Kube::Burstable, "b").container("ls").class("LS").inner();
+        let be = pod(Kube::BestEffort, "c").container("be").class("BE").inner();
+        let lsr = pod(Kube::Guaranteed, "a").container("lsr").class("LSR").cpuset("2-3").inner();
+        let lse = pod(Kube::Guaranteed, "d").container("lse").class("LSE").cpuset("4").inner();
+        let inner = |path: &str| node.read(&format!("{path}/container"), file);
+        let all = || [&ls, &be].map(|one| (one.read(file), inner(&one.path)));
+        let both = |cpus: &str| (cpus.to_owned(), cpus.to_owned());
+        ls.create();
+        lsr.create();
+        be.create();
+        assert_eq!((lsr.read(file), inner(&lsr.path)), both("2-3"), "{layout:?}");
+        assert_eq!(all(), [both("0-1,4-7"), both("0-7")], "{layout:?}");
+        lse.create();
+        assert_eq!(all(), [both("0-1,5-7"), both("0-3,5-7")], "{layout:?}");
+        assert_eq!(node.refused(), [], "{layout:?}");
+        if layout == Layout::V1 {
+            node.write(&format!("{}/container", ls.path), "cpuset.cpus", "0");
+            ls.start();
+        }
+        lsr.stop();
+        assert_eq!(all(), [both("0-3,5-7"), both("0-3,5-7")], "{layout:?}");
+        lse.stop();
+        assert_eq!(all(), [both("0-7"), both("0-7")], "{layout:?}");
+        assert_eq!((ls.phase(), node.refused()), ("applied", vec![]), "{layout:?}");
+    }
+}
+
+#[test]
+fn a_pod_placed_by_numa_node_shares_the_pools_of_its_nodes() {
+    for layout in [Layout::V2, Layout::V1] {
+        let Some(node) = Node::new(Kernel::mainline_6_12().on(layout)) else { return };
+        node.numa(&["0-3", "4-5", "6-7"]);
+        node.config(OPEN);
+        let file = if layout == Layout::V2 { "cpuset.cpus.effective" } else { "cpuset.cpus" };
+        let on = |kube, id: &str, class, resource: &str, nodes: &[i32]| {
+            let nodes: Vec<_> = nodes
+                .iter()
+                .map(|node| serde_json::json!({"node": node, "resources": {resource: "2k"}}))
+                .collect();
+            let status = serde_json::json!({ "numaNodeResources": nodes }).to_string();
+            let container = node.pod(Driver::Systemd, kube, id).container(id).class(class);
+            container.annotation("scheduling.koordinator.sh/resource-status", &status)
+        };
+        let ls = on(Kube::Burstable, "ls", "LS", "cpu", &[1, 2]);
+        let be = on(Kube::BestEffort, "be", "BE", "kubernetes.io/batch-cpu", &[0]);
+        let memory = on(Kube::Burstable, "memory", "LS", "memory", &[1]);
+        let absent = on(Kube::Burstable, "absent", "LS", "cpu", &[9, -1]);
+        let all = || [&ls, &be, &memory, &absent].map(|one| one.read(file));
+        for one in [&ls, &be, &memory, &absent] {
+            one.create();
+        }
+        assert_eq!(all(), ["4-7", "0-3", "0-7", "0-7"], "{layout:?}");
+        assert!(absent.lost().iter().any(|l| l.contains("NUMA nodes [-1, 9]")), "{:?}", absent.lost());
+        let lse = node.pod(Driver::Systemd, Kube::Guaranteed, "lse").container("lse").class("LSE");
+        let lse = lse.cpuset("3-4");
+        lse.create();
+        assert_eq!(all(), ["5-7", "0-2", "0-2,5-7", "0-2,5-7"], "{layout:?}");
+        lse.stop();
+        assert_eq!(all(), ["4-7", "0-3", "0-7", "0-7"], "{layout:?}");
+        // Kubelet writes its own, and the start puts that right.
+        node.write(&ls.path, "cpuset.cpus", "0-7");
+        ls.start();
+        assert_eq!((ls.read(file), ls.phase(), node.refused()), ("4-7".into(), "applied", vec![]));
+    }
 }

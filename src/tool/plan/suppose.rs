@@ -41,7 +41,7 @@ impl Wanted {
             Version::V1 => self.shares,
             Version::V2 => shares_to_weight(self.shares).unwrap_or(100),
         };
-        CpuTime { weight, quota: self.quota, period: self.period }
+        CpuTime { weight, quota: self.quota, period: self.period, burst: 0 }
     }
 }
 
@@ -117,6 +117,7 @@ pub(super) fn facts(
         memory: supposed.memory[0].unwrap_or(UNLIMITED),
         pod,
         cpus,
+        mems: None,
         burst: BurstRule::of(&sample),
         ladder: sources.ladder(treatment, &sample)?,
     };
