@@ -104,7 +104,9 @@ impl State {
         let namespaces = ["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"];
         let namespace = match namespaces.map(|key| self.annotation(key)) {
             // No entry of `claims.namespaces` but "*" fits that.
-            [Some(one), Some(other)] if one != other => Some(format!("({} or {})", bounded(one), bounded(other))),
+            [Some(one), Some(other)] if one != other => {
+                Some(format!("({} or {})", bounded(one), bounded(other)))
+            }
             _ => of_engine(namespaces[0], namespaces[1]).map(bounded),
         };
         Who {
@@ -113,7 +115,8 @@ impl State {
             namespace,
             pod: of_engine("io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name").map(bounded),
             pod_uid: None,
-            container: of_engine("io.kubernetes.cri.container-name", "io.kubernetes.container.name").map(bounded),
+            container: of_engine("io.kubernetes.cri.container-name", "io.kubernetes.container.name")
+                .map(bounded),
         }
     }
 }
@@ -154,7 +157,8 @@ mod tests {
     }
 
     fn who(pairs: &[(&str, &str)]) -> Who {
-        let pairs: serde_json::Map<_, _> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
+        let pairs: serde_json::Map<_, _> =
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
         let state = serde_json::json!({ "id": "a", "annotations": pairs });
         State::parse(state.to_string().as_bytes()).unwrap().who()
     }

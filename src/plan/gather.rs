@@ -7,7 +7,7 @@ use super::facts::{BurstRule, CpuTime, Facts, Neighbour, NodeCpus, PodPlace};
 use crate::container::Place;
 use crate::cpuset::CpuSet;
 use crate::error::{Error, Result};
-use crate::kernel::control::{Knob, Version};
+use crate::kernel::control::{Knob, Value, Version};
 use crate::kernel::fs::Roots;
 use crate::kernel::group::{Group, Groups};
 use crate::kernel::identity::{Ladder, Wish};
@@ -254,13 +254,23 @@ impl Sources<'_> {
             neighbours.push(Neighbour {
                 id: id.to_string(),
                 class: record.treatment.class,
+                allowed: within_parent(&group, &allowed),
                 group,
-                allowed,
                 now,
             });
         }
         Ok(neighbours)
     }
+}
+
+/// What is left of a container's CPUs where somebody took some from its pod meanwhile: cgroup v1 refuses the others.
+pub fn within_parent(cpuset: &Group, allowed: &CpuSet) -> CpuSet {
+    let parent = cpuset.parent().filter(|_| cpuset.version == Version::V1);
+    let parent = parent.and_then(|parent| parent.read(Knob::Cpus).ok().flatten());
+    parent
+        .as_ref()
+        .and_then(Value::set)
+        .map_or_else(|| allowed.clone(), |parent| allowed.intersection(parent))
 }
 
 /// Who shares a container's own CPUs: its pod, or itself.
