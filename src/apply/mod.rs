@@ -88,6 +88,16 @@ impl Snapshot {
         self.weights.iter()
     }
 
+    /// The burst of the group of the `index`th write, where that is a quota which the burst has to make room for and
+    /// no other write sets it.
+    pub fn lowered_burst(&self, writes: &[Write], index: usize) -> Option<i64> {
+        let write = writes.get(index).filter(|write| write.knob == Knob::Quota)?;
+        let burst = self.bursts.get(index).copied().flatten()?;
+        let is_set = writes.iter().any(|w| w.knob == Knob::Burst && w.group == write.group);
+        let makes_room = BurstRule::of(&write.group).bound(burst, write.value.int()?) < burst;
+        (makes_room && !is_set).then_some(burst)
+    }
+
     /// The writes that put everything back, except what is as it was.
     pub fn restoring(&self, writes: &[Write]) -> Vec<Write> {
         let why = "as it was before";
@@ -224,6 +234,11 @@ fn run(
             }
             (Ok(_), None) => {}
             (Err(error), slot) => {
+                let pending = step.completes.and_then(|index| pending.get(index));
+                if let (Knob::Quota, Some(burst)) = (step.knob, pending.and_then(|p| p.burst_before)) {
+                    // It made room for a quota that did not come.
+                    let _ = step.group.write(Knob::Burst, &Value::Int(burst));
+                }
                 fail(planned, error);
                 if let Some(slot) = slot {
                     *slot = None;

@@ -1,25 +1,33 @@
 //! `prestart` and `createRuntime`: everything a container gets, before its first instruction.
 
+use super::shared::Before;
 use super::{Failure, Hook, Report};
 use crate::apply::{self, Done, Snapshot};
 use crate::container::state::is_sandbox;
 use crate::container::{Place, State};
 use crate::error::{Error, Result};
-use crate::kernel::control::{Knob, Value};
-use crate::kernel::group::Group;
+use crate::kernel::control::Knob;
 use crate::kernel::identity::Rung;
 use crate::plan::gather::owner;
 use crate::plan::{self, Level, Plan};
 use crate::policy::config::{OnError, Placement};
 use crate::policy::decide::Asked;
 use crate::policy::treatment::{CpusRule, Treatment};
-use crate::record::{Claim, GroupLock, Record, Who};
+use crate::record::{Claim, Record, Who};
 
 /// How often a container that shares CPUs looks again whether someone took some meanwhile.
 const LOOKS: usize = 4;
 
 impl Hook {
     pub(super) fn create(&self, state: &State) -> Result<Report, Failure> {
+        let earlier = match self.store.load(&state.id) {
+            // Another process under the same id: nobody said that the one before had gone.
+            Ok(Some(record)) if state.pid.is_some_and(|pid| pid != record.pid) => {
+                self.release(&state.id, &record);
+                Ok(None)
+            }
+            earlier => earlier,
+        };
         let request = super::request(state);
         if request.is_empty() && !self.config.kube_qos {
             return Ok(Report::default());
@@ -44,12 +52,9 @@ impl Hook {
             return Ok(Report::default());
         };
         let failure = |error| Failure { class: Some(treatment.class), error };
-        match self.store.load(&state.id) {
+        match earlier {
             // Both prestart and createRuntime may be configured, and either may run twice.
-            Ok(Some(record)) if record.pid == pid => return self.again(state, record).map_err(failure),
-            Ok(Some(record)) => {
-                self.release(&state.id, &record);
-            }
+            Ok(Some(record)) => return self.again(state, record).map_err(failure),
             Ok(None) => {}
             Err(error) => self.set_aside(&state.id, &error),
         }
@@ -86,7 +91,7 @@ impl Hook {
         }
         let plan = plan::build(&treatment, &facts, self.shape());
         // From the look at the values before until they are written down, nobody may put them back.
-        let shared = self.lock_shared(&plan, &mut errors);
+        let shared = self.lock_shared(&plan.writes, &mut errors);
         let snapshot = Snapshot::take(&plan.writes, plan.tree.as_ref())?;
         let allowed = facts.cpus.clone();
 
@@ -108,7 +113,10 @@ impl Hook {
             _ => None,
         };
         record.lost.retain(|text| Some(text.as_str()) != unsure);
-        errors.extend(self.remember(state, &record, &snapshot));
+        // Without them the container is treated all the same: records are a cache of intent.
+        let (journals, failed) = self.note_shared(&plan.writes, &snapshot);
+        errors.extend(failed);
+        errors.extend(self.store.begin(&state.id, &record).err());
         drop(shared);
 
         let applied = apply::apply(&plan, &snapshot, &self.roots, pid);
@@ -124,6 +132,8 @@ impl Hook {
         for (done, after) in record.writes.iter_mut().zip(applied.after) {
             done.after = after;
         }
+        let missed = record.writes.iter().filter(|done| !done.holds()).map(|done| &done.write);
+        errors.extend(self.note_missed(missed));
         if let Some(text) = unsure {
             // Only the write tells which levels a kernel takes.
             let is_given = |done: &Done| done.write.knob != Knob::QosLevel || done.holds();
@@ -133,7 +143,7 @@ impl Hook {
         if !errors.is_empty() && record.treatment.on_error == OnError::Fail {
             // Giving CPUs back takes the lock again.
             drop(lock);
-            return Err(self.roll_back(state, &record, &plan, &snapshot, pid, errors));
+            return Err(self.roll_back(state, &record, &plan, &snapshot, &journals, errors));
         }
         record.errors = errors.iter().map(ToString::to_string).collect();
         if let Err(error) = self.store.finish(&state.id, &mut record) {
@@ -144,30 +154,6 @@ impl Hook {
             }
         }
         Ok(report(&record))
-    }
-
-    /// Locks the pod's groups that the plan writes; those of the class tree are put back by nobody.
-    fn lock_shared(&self, plan: &Plan, errors: &mut Vec<Error>) -> Vec<GroupLock> {
-        let mut groups: Vec<&Group> = Vec::new();
-        for write in plan.writes.iter().filter(|write| write.level == Level::Pod) {
-            let is_ours = plan.tree.as_ref().is_some_and(|tree| tree.make.contains(&write.group));
-            if !is_ours && !groups.contains(&&write.group) {
-                groups.push(&write.group);
-            }
-        }
-        let lock = |group| GroupLock::of(group, self.lock_budget()).map_err(|error| errors.push(error)).ok();
-        groups.into_iter().filter_map(lock).collect()
-    }
-
-    /// Writes the record and the shared groups' journals. Without them the container is treated all the same: a
-    /// record is a cache of intent.
-    fn remember(&self, state: &State, record: &Record, snapshot: &Snapshot) -> Vec<Error> {
-        let mut errors = Vec::new();
-        for (group, before) in shared_before(&record.writes, snapshot) {
-            errors.extend(self.store.add_to_journal(&group, &before).err());
-        }
-        errors.extend(self.store.begin(&state.id, record).err());
-        errors
     }
 
     /// An exclusive container may have taken CPUs between this container's look and its write: look again until
@@ -207,12 +193,12 @@ impl Hook {
         record: &Record,
         plan: &Plan,
         snapshot: &Snapshot,
-        pid: i32,
+        journals: &[Before],
         mut errors: Vec<Error>,
     ) -> Error {
         if let Some(tree) = &plan.tree {
             let back = plan::TreeMove { make: Vec::new(), to: tree.from.clone(), from: Vec::new() };
-            errors.extend(apply::attach(&back, pid).err());
+            errors.extend(apply::attach(&back, record.pid).err());
         }
         let left = apply::bring(&snapshot.restoring(&plan.writes));
         let end = match left.is_empty() {
@@ -220,6 +206,7 @@ impl Hook {
             false => "the rest was put back",
         };
         errors.extend(left);
+        errors.extend(self.forget_notes(journals));
         self.release(&state.id, record);
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Error::invalid(format!("{} for container {}", record.treatment.class, state.id), texts.join("; "))
@@ -234,29 +221,6 @@ fn planned(plan: &Plan, snapshot: &Snapshot) -> Vec<Done> {
         after: None,
     };
     plan.writes.iter().enumerate().map(done).collect()
-}
-
-/// What groups that outlive the container are about to lose. Groups of the class tree are Plimsoll's own.
-fn shared_before(writes: &[Done], snapshot: &Snapshot) -> Vec<(Group, Vec<(Knob, Value)>)> {
-    let mut groups: Vec<(Group, Vec<(Knob, Value)>)> = Vec::new();
-    let mut add = |group: &Group, knob: Knob, value: &Value| match groups.iter_mut().find(|(g, _)| g == group)
-    {
-        Some((_, values)) => values.push((knob, value.clone())),
-        None => groups.push((group.clone(), vec![(knob, value.clone())])),
-    };
-    for done in writes.iter().filter(|done| matches!(done.write.level, Level::Pod | Level::KubeQos)) {
-        if let Some(before) = done.before.as_ref().filter(|before| **before != done.write.value) {
-            add(&done.write.group, done.write.knob, before);
-            if done.write.knob.makes_idle(&done.write.value) {
-                for (group, knob, value) in
-                    snapshot.weights().filter(|(group, ..)| *group == done.write.group)
-                {
-                    add(group, *knob, value);
-                }
-            }
-        }
-    }
-    groups
 }
 
 pub(super) fn report(record: &Record) -> Report {

@@ -4,6 +4,7 @@ mod create;
 mod finish;
 mod release;
 pub mod repair;
+mod shared;
 mod verify;
 
 use std::io::Read;

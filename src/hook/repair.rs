@@ -49,14 +49,11 @@ impl Hook {
         if !left.is_empty() {
             work.step(format!("removed {} half-written files", left.len()), || self.store.sweep(&left));
         }
-        let mut live: Vec<(ContainerId, Record)> = Vec::new();
+        let (mut live, mut gone): (Vec<(ContainerId, Record)>, Vec<_>) = (Vec::new(), Vec::new());
         for (id, record) in self.store.records()? {
             match record {
                 Ok(record) if record.is_live() => live.push((id, record)),
-                Ok(record) => {
-                    let what = format!("container {id} is gone: gave back what it had");
-                    work.step(what, || self.release(&id, &record));
-                }
+                Ok(record) => gone.push((id, record)),
                 Err(error) => {
                     let what = format!("removed the record of {id}, which cannot be read ({error})");
                     work.step(what, || self.store.remove(&id).err().into_iter().collect());
@@ -64,8 +61,15 @@ impl Hook {
             }
         }
         self.repair_claims(&live, &mut work)?;
-        for (id, record) in &live {
-            self.repair_container(id, record, &mut work);
+        // Twice: a pod's burst follows from its containers', which are right after the first round.
+        for _ in 0..if is_dry { 1 } else { 2 } {
+            for (id, record) in &live {
+                self.repair_container(id, record, &mut work);
+            }
+        }
+        for (id, record) in &gone {
+            let what = format!("container {id} is gone: gave back what it had");
+            work.step(what, || self.release(id, record));
         }
         for journal in self.store.journals()? {
             let group = &journal.group;
@@ -102,7 +106,7 @@ impl Hook {
                     .iter()
                     .map(|write| format!("{} {} = {}", write.level.name(), write.knob, write.value))
                     .collect();
-                work.step(format!("container {id}: {}", files.join(", ")), || apply::bring(&drift));
+                work.step(format!("container {id}: {}", files.join(", ")), || self.mend(&drift));
             }
             Err(error) => work.repaired.errors.push(format!("container {id}: {error}")),
         }

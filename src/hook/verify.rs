@@ -1,18 +1,18 @@
 //! `poststart`, and a hook that runs twice: the files are read again and what the runtime touched is put right.
 
 use super::create::report;
-use super::release::pod_burst;
+use super::shared::pod_burst;
 use super::{Hook, Report};
 use crate::apply;
 use crate::container::State;
 use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Value};
-use crate::plan::facts::Neighbour;
-use crate::plan::gather::inner_cpus;
+use crate::plan::facts::{BurstRule, Neighbour};
+use crate::plan::gather::{inner_cpus, within_parent};
 use crate::plan::{self, Level, Write};
 use crate::policy::config::OnError;
 use crate::policy::treatment::CpusRule;
-use crate::record::{Phase, Record};
+use crate::record::{Journal, Phase, Record};
 
 impl Hook {
     pub(super) fn verify(&self, state: &State) -> Result<Report> {
@@ -36,7 +36,7 @@ impl Hook {
         if drift.is_empty() {
             return Ok(Report::default());
         }
-        let mut errors: Vec<Error> = apply::bring(&drift);
+        let mut errors: Vec<Error> = self.mend(&drift);
         if !record.treatment.owns_cpus() {
             errors.extend(self.share_what_is_left(&record));
         }
@@ -56,6 +56,7 @@ impl Hook {
     pub fn drift(&self, record: &Record) -> Result<Vec<Write>> {
         let shares = matches!(record.treatment.cpus, CpusRule::SharedPool | CpusRule::BestEffortPool);
         let mut drift = Vec::new();
+        let mut journal: Option<Journal> = None;
         for done in &record.writes {
             let write = &done.write;
             // What could not be written at all is in the record's errors, and no drift.
@@ -73,12 +74,22 @@ impl Hook {
                     .iter()
                     .map(|done| &done.write)
                     .find(|own| own.group == record.groups.cpu && own.knob == Knob::Burst);
-                let sum = pod_burst(&write.group, own);
+                let sum = pod_burst(&write.group, own.map(at_most_the_quota).as_ref());
                 drift.extend(sum.filter(|sum| Some(&sum.value) != now(sum).as_ref()));
                 continue;
             }
+            let mut write = write.clone();
+            if write.level == Level::Pod {
+                // The pod's other containers have a say too: what was planned last is what is wanted.
+                if journal.as_ref().is_none_or(|journal| journal.group != write.group) {
+                    journal = self.store.journal(&write.group).unwrap_or_default();
+                }
+                let latest = journal.as_ref().and_then(|journal| journal.wanted(write.knob));
+                write.value = latest.cloned().unwrap_or(write.value);
+            }
+            write = at_most_the_quota(&write);
             if apply::differs(&write.group, write.knob, &write.value)?.is_some() {
-                drift.push(write.clone());
+                drift.push(write);
             }
         }
         if shares {
@@ -98,11 +109,12 @@ impl Hook {
         let Some(now) = group.read(Knob::Cpus)?.as_ref().and_then(Value::set).cloned() else {
             return Ok(Vec::new());
         };
+        let allowed = within_parent(group, allowed);
         // What is above is more than the pod's NUMA nodes.
         let inherits = now.is_empty() && record.treatment.nodes.is_empty();
         let inner = inner_cpus(group);
-        let is_inner_whole = inner.as_ref().is_none_or(|(_, cpus)| cpus == allowed);
-        if nobody_owns && is_inner_whole && (now == *allowed || inherits) {
+        let is_inner_whole = inner.as_ref().is_none_or(|(_, cpus)| *cpus == allowed);
+        if nobody_owns && is_inner_whole && (now == allowed || inherits) {
             return Ok(Vec::new());
         }
         let node = sources.node(&claims)?;
@@ -110,7 +122,7 @@ impl Hook {
             id: record.who.id.clone(),
             class: record.treatment.class,
             group: group.clone(),
-            allowed: allowed.clone(),
+            allowed,
             now,
             inner,
         };
@@ -121,4 +133,14 @@ impl Hook {
 
 fn now(write: &Write) -> Option<Value> {
     write.group.read(write.knob).ok().flatten()
+}
+
+/// Somebody may have lowered the quota since: the kernel takes no more burst than that.
+fn at_most_the_quota(write: &Write) -> Write {
+    let mut write = write.clone();
+    if let (Knob::Burst, Value::Int(burst)) = (write.knob, &write.value) {
+        let quota = write.group.read(Knob::Quota).ok().flatten().and_then(|quota| quota.int()).unwrap_or(-1);
+        write.value = Value::Int(BurstRule::of(&write.group).bound(*burst, quota));
+    }
+    write
 }

@@ -246,6 +246,11 @@ impl Builder<'_> {
             let value = Value::Int(setting.value);
             let for_siblings = !rung.is_hierarchical() || setting.knob.makes_idle(&value);
             for (level, group) in self.carriers(place, shape, for_siblings) {
+                if for_siblings {
+                    // This is the group's weight now: what was carried over is not.
+                    let weight = weight_knob(place.groups);
+                    self.writes.retain(|w| w.knob != weight || w.group != group);
+                }
                 self.writes.push(Write {
                     level,
                     group,
@@ -288,7 +293,9 @@ impl Builder<'_> {
     fn carriers(&self, place: &Place<'_>, shape: &TreeShape, for_siblings: bool) -> Vec<(Level, Group)> {
         let mut groups: Vec<(Level, Group)> = Vec::new();
         let pod = place.pod.iter().map(|pod| (Level::Pod, pod.cpu.clone()));
-        if let Some(tree) = place.tree {
+        // A pod may lower itself, and not the others of its class.
+        let of_class = self.treatment.identity >= Some(0) || self.treatment.class == QosClass::Be;
+        if let Some(tree) = place.tree.filter(|_| of_class) {
             let at = |path: String| place.groups.cpu.at(path);
             if for_siblings && shape.offline_only && tree.make.iter().any(|g| g.path == shape.root) {
                 // Against everything else on the node the root of the tree is what counts.
@@ -334,7 +341,7 @@ impl Builder<'_> {
         for (level, groups, batch) in levels {
             let Some(groups) = groups else { continue };
             if let Some(batch) = batch {
-                self.batch(level, &groups, &batch);
+                self.batch(level, &groups, &batch, place.tree.is_some());
             }
             let now = match level {
                 Level::Pod => self.facts.pod.as_ref().map_or(-1, |pod| pod.quota),
@@ -346,7 +353,7 @@ impl Builder<'_> {
         }
     }
 
-    fn batch(&mut self, level: Level, groups: &Groups, batch: &Limits) {
+    fn batch(&mut self, level: Level, groups: &Groups, batch: &Limits, in_tree: bool) {
         let knob = weight_knob(groups);
         let idle = self.writes.iter().any(|w| w.group == groups.cpu && w.knob.makes_idle(&w.value));
         let claimed =
@@ -367,6 +374,11 @@ impl Builder<'_> {
             self.int(level, groups, knob, weight, "batch-cpu request");
         }
         let (period, quota_now, memory_now) = match (level, &self.facts.pod) {
+            // The pod's group in the class tree has the kernel's default period, whatever kubelet's has.
+            (Level::Pod, Some(pod)) if in_tree && pod.quota > 0 => {
+                (PERIOD_US, pod.quota.saturating_mul(PERIOD_US) / pod.period.max(1), pod.memory)
+            }
+            (Level::Pod, Some(pod)) if in_tree => (PERIOD_US, pod.quota, pod.memory),
             (Level::Pod, Some(pod)) => (pod.period, pod.quota, pod.memory),
             (Level::Pod, None) => (PERIOD_US, -1, -1),
             _ => (self.facts.cpu.period, self.facts.cpu.quota, self.facts.memory),

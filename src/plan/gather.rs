@@ -7,7 +7,7 @@ use super::facts::{BurstRule, CpuTime, Facts, Neighbour, NodeCpus, PodPlace};
 use crate::container::Place;
 use crate::cpuset::CpuSet;
 use crate::error::{Error, Result};
-use crate::kernel::control::{Knob, Version};
+use crate::kernel::control::{Knob, Value, Version};
 use crate::kernel::fs::Roots;
 use crate::kernel::group::{Group, Groups};
 use crate::kernel::identity::{Ladder, Wish};
@@ -311,8 +311,8 @@ impl Sources<'_> {
                 id: id.to_string(),
                 class: record.treatment.class,
                 inner: inner_cpus(&group),
+                allowed: within_parent(&group, &allowed),
                 group,
-                allowed,
                 now,
             });
         }
@@ -327,6 +327,16 @@ fn stranded<'a>(facts: &'a Facts, class: QosClass, own: &CpuSet) -> Option<&'a N
     *set = set.union(own);
     let left = |node: &NodeCpus, of: &Neighbour| node.pool(of.class).intersection(&of.allowed);
     facts.neighbours.iter().find(|of| !left(&facts.node, of).is_empty() && left(&node, of).is_empty())
+}
+
+/// What is left of a container's CPUs where somebody took some from its pod meanwhile: cgroup v1 refuses the others.
+pub fn within_parent(cpuset: &Group, allowed: &CpuSet) -> CpuSet {
+    let parent = cpuset.parent().filter(|_| cpuset.version == Version::V1);
+    let parent = parent.and_then(|parent| parent.read(Knob::Cpus).ok().flatten());
+    parent
+        .as_ref()
+        .and_then(Value::set)
+        .map_or_else(|| allowed.clone(), |parent| allowed.intersection(parent))
 }
 
 /// Who shares a container's own CPUs: its pod, or itself.

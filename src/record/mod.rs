@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use claim::Claim;
 pub use id::ContainerId;
-pub use journal::Journal;
+pub use journal::{Change, Journal};
 pub use lock::{GroupLock, NodeLock};
 pub use store::Store;
 
