@@ -126,8 +126,16 @@ impl Hook {
             errors.extend(apply::undo_move(&plan, &snapshot));
             drop(lock);
             let treatment = Treatment { placement: Placement::Keep, ..record.treatment.clone() };
-            let done = self.treat(state, pid, place, record.who.clone(), treatment, errors);
-            return done.inspect_err(|_| drop(self.release(&state.id, &record)));
+            let first = errors.first().map(ToString::to_string).unwrap_or_default();
+            return self.treat(state, pid, place, record.who.clone(), treatment, errors).map_err(|error| {
+                self.release(&state.id, &record);
+                match error.to_string() {
+                    text if text.contains(&first) => error,
+                    text => {
+                        Error::invalid(format!("move of container {}", state.id), format!("{first}; {text}"))
+                    }
+                }
+            });
         }
         for (done, after) in record.writes.iter_mut().zip(applied.after) {
             done.after = after;

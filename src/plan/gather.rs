@@ -345,7 +345,7 @@ pub fn owner(place: &Place, who: &Who) -> String {
 }
 
 /// Whether a plan may move the container into the class tree.
-fn may_move(treatment: &Treatment) -> bool {
+pub fn may_move(treatment: &Treatment) -> bool {
     match treatment.placement {
         Placement::Keep => false,
         Placement::ClassTree => true,

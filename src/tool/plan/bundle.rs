@@ -7,6 +7,7 @@ use oci_spec::runtime::{LinuxCpu, Spec};
 use super::suppose::{Supposed, Wanted};
 use super::{Subject, read};
 use crate::container::{Place, State};
+use crate::cpuset::CpuSet;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::kernel::control::Controller;
@@ -170,7 +171,12 @@ fn supposed(file: &Path, cpu: Option<&LinuxCpu>) -> Result<Supposed> {
     let Some(cpu) = cpu else { return Ok(Supposed::default()) };
     let default = Wanted::default();
     let number = |n: Option<u64>| n.filter(|n| *n > 0).and_then(|n| i64::try_from(n).ok());
-    let cpus = cpu.cpus().as_deref().filter(|text| !text.is_empty()).map(|text| text.parse()).transpose();
+    let list = |name: &str, text: Option<&str>| -> Result<Option<CpuSet>> {
+        let parsed = text.filter(|text| !text.is_empty()).map(str::parse).transpose();
+        parsed.map_err(|e: Error| {
+            Error::invalid(format!("{}: linux.resources.cpu.{name}", file.display()), e.to_string())
+        })
+    };
     Ok(Supposed {
         container: Wanted {
             shares: number(cpu.shares()).unwrap_or(default.shares),
@@ -178,9 +184,8 @@ fn supposed(file: &Path, cpu: Option<&LinuxCpu>) -> Result<Supposed> {
             quota: cpu.quota().filter(|quota| *quota > 0).unwrap_or(default.quota),
             period: number(cpu.period()).unwrap_or(default.period),
         },
-        cpus: cpus.map_err(|e: Error| {
-            Error::invalid(format!("{}: linux.resources.cpu.cpus", file.display()), e.to_string())
-        })?,
+        cpus: list("cpus", cpu.cpus().as_deref())?,
+        mems: list("mems", cpu.mems().as_deref())?,
         ..Supposed::default()
     })
 }

@@ -51,6 +51,8 @@ pub(super) struct Supposed {
     pub(super) container: Wanted,
     /// The container's CPUs, where the specification names some.
     pub(super) cpus: Option<CpuSet>,
+    /// Its memory nodes, likewise.
+    pub(super) mems: Option<CpuSet>,
     pub(super) pod: Wanted,
     /// The container's memory limit in bytes, where it has one; then the pod's.
     pub(super) memory: [Option<i64>; 2],
@@ -112,12 +114,23 @@ pub(super) fn facts(
         (Some(cpus), Some(_)) => Some(cpus.clone()),
         (None, Some(cpuset)) => inherited(cpuset)?,
     };
+    // Only v1 has a class tree to carry them to; its runtimes copy them down.
+    let mems = match &place.groups.cpuset {
+        Some(cpuset) if gather::may_move(treatment) => match &supposed.mems {
+            Some(mems) => Some(mems.clone()),
+            None => node::nearest(cpuset)
+                .and_then(|above| above.read(Knob::Mems).transpose())
+                .transpose()?
+                .and_then(|value| value.set().cloned()),
+        },
+        _ => None,
+    };
     let seen = Seen {
         cpu: supposed.container.time(cpu.version),
         memory: supposed.memory[0].unwrap_or(UNLIMITED),
         pod,
         cpus,
-        mems: None,
+        mems,
         burst: BurstRule::of(&sample),
         ladder: sources.ladder(treatment, &sample)?,
     };
