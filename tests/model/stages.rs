@@ -290,17 +290,35 @@ impl World<'_> {
         }
     }
 
-    /// CPUs of one's own are refused only where another owner has some of them, or where Plimsoll was to choose.
+    /// CPUs of one's own are refused only where another owner has some of them, where they are all that a container
+    /// that shares CPUs may use, or where Plimsoll was to choose.
     fn may_be_refused(&self, record: &Record, live: &Live) -> Check {
         let Some(own) = &live.asks.cpus else { return Ok(()) };
         let own: CpuSet = own.parse().unwrap();
         let claims = self.hook.store.claims().map_err(|e| e.to_string())?;
-        let taken = claims.iter().filter_map(|(_, claim)| claim.as_ref().ok());
-        let mut taken = taken.filter(|claim| claim.is_live() && !claim.cpus.is_disjoint(&own));
-        match taken.next() {
-            Some(_) => Ok(()),
-            None => Err(format!("{:?}, and nobody has CPUs {own}", record.errors)),
+        let mut taken = claims.iter().filter_map(|(_, claim)| claim.as_ref().ok());
+        let system = &self.hook.config.system;
+        let has_owner = taken.any(|claim| claim.is_live() && !claim.cpus.is_disjoint(&own))
+            || (system.exclusive && !system.cpus.is_disjoint(&own));
+        if has_owner || self.strands(record.treatment.class, &own) {
+            return Ok(());
         }
+        Err(format!("{:?}, and nobody has CPUs {own}", record.errors))
+    }
+
+    /// Whether a container that shares CPUs would have none left if these were a container's of the class.
+    fn strands(&self, class: QosClass, own: &CpuSet) -> bool {
+        let (lse, all) = self.owned();
+        let then = (if class == QosClass::Lse { lse.union(own) } else { lse }, all.union(own));
+        // Every record counts whose group is there, also of a container that died and was not taken away yet.
+        let records = self.hook.store.records().unwrap();
+        records.into_iter().filter_map(|(_, record)| record.ok()).any(|record| {
+            let Some((group, allowed)) = self.pool_of(&record) else { return false };
+            let parent = group.parent().and_then(|parent| parent.read(Knob::Cpus).ok().flatten());
+            let may =
+                parent.as_ref().and_then(Value::set).map_or(allowed.clone(), |p| allowed.intersection(p));
+            group.exists() && self.share(&then, record.treatment.class, &may).is_empty()
+        })
     }
 
     /// A start that the policy refused: only for a reason, and everything is as it was.
