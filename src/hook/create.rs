@@ -89,7 +89,7 @@ impl Hook {
             // Whoever gets none of its own shares, and goes on to make room for those who have some.
             treatment.cpus = CpusRule::SharedPool;
         }
-        let plan = plan::build(&treatment, &facts, self.shape());
+        let plan = plan::build(&treatment, &facts, &self.shape_at(&place.groups.cpu, treatment.class));
         // From the look at the values before until they are written down, nobody may put them back.
         let shared = self.lock_shared(&plan.writes, &mut errors);
         let snapshot = Snapshot::take(&plan.writes, plan.tree.as_ref())?;

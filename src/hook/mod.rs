@@ -16,6 +16,7 @@ use crate::annotations::Request;
 use crate::container::{Place, State};
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
+use crate::kernel::group::Group;
 use crate::kernel::identity::{Rung, Wish};
 use crate::log::{Level, Logger};
 use crate::plan::TreeShape;
@@ -149,6 +150,16 @@ impl Hook {
     /// The class tree's shape.
     pub fn shape(&self) -> &TreeShape {
         &self.shape
+    }
+
+    /// The class tree's shape as it is now: where online containers are left in it from another configuration, its root
+    /// must not become idle above them.
+    pub fn shape_at(&self, cpu: &Group, class: QosClass) -> TreeShape {
+        let group = |class: QosClass| cpu.at(format!("{}/{}", self.shape.root, class.group_name()));
+        let mut online = QosClass::ALL.into_iter().filter(|class| *class != QosClass::Be);
+        let is_mixed =
+            class == QosClass::Be && self.shape.offline_only && online.any(|class| group(class).exists());
+        TreeShape { offline_only: self.shape.offline_only && !is_mixed, ..self.shape.clone() }
     }
 
     fn lock_budget(&self) -> Duration {

@@ -107,11 +107,13 @@ impl Hook {
     }
 }
 
-/// The ids a group's name can stand for: cgroupfs names it by the id, systemd `<prefix>-<id>.scope`.
+/// The ids a group's name can stand for: cgroupfs names it by the id (CRI-O `crio-<id>`), systemd
+/// `<prefix>-<id>.scope`.
 pub(super) fn container_ids(group: &Group) -> impl Iterator<Item = ContainerId> + '_ {
     let name = group.name();
     let unit = name.strip_suffix(".scope");
     let id = unit.map(|unit| unit.split_once('-').map_or(unit, |(_, id)| id));
     let long = unit.and_then(|unit| unit.rsplit_once('-')).map(|(_, id)| id);
-    [Some(name), id, long].into_iter().flatten().filter_map(|id| id.parse().ok())
+    let crio = name.strip_prefix("crio-");
+    [Some(name), crio, id, long].into_iter().flatten().filter_map(|id| id.parse().ok())
 }

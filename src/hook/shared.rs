@@ -23,9 +23,19 @@ const DYING: (usize, Duration) = (20, Duration::from_millis(5));
 pub(super) type Before = (Group, Option<Journal>);
 
 impl Hook {
-    /// Whether a treated container is in the group.
+    /// Whether a treated container is in the group, or in a pod of it.
     pub(super) fn is_used(&self, group: &Group) -> bool {
-        group.children().iter().any(|child| container_ids(child).any(|id| self.store.has(&id)))
+        /// A container below a pod below a QoS class below `kubepods`.
+        const DEPTH: usize = 3;
+        self.is_used_within(group, DEPTH)
+    }
+
+    fn is_used_within(&self, group: &Group, depth: usize) -> bool {
+        let has_record = |child: &Group| container_ids(child).any(|id| self.store.has(&id));
+        group
+            .children()
+            .iter()
+            .any(|child| has_record(child) || (depth > 1 && self.is_used_within(child, depth - 1)))
     }
 
     /// The class tree is Plimsoll's own: nobody else wants anything there.
@@ -42,7 +52,7 @@ impl Hook {
                 groups.push(&write.group);
             }
         }
-        let lock = |group| GroupLock::of(group, self.lock_budget()).map_err(|error| errors.push(error)).ok();
+        let lock = |group| self.store.lock_group(group, self.lock_budget()).map_err(|e| errors.push(e)).ok();
         groups.into_iter().filter_map(lock).collect()
     }
 
@@ -114,11 +124,13 @@ impl Hook {
     /// Puts a shared group back once no treated container is left in it; while some are, its burst is the sum of
     /// theirs. `last` is the record of the container that leaves.
     pub(super) fn restore_shared(&self, group: &Group, last: Option<&Record>) -> Vec<Error> {
-        if !group.exists() {
-            return self.store.remove_journal(group).err().into_iter().collect();
-        }
         let mut errors = Vec::new();
-        let _lock = GroupLock::of(group, self.lock_budget()).map_err(|error| errors.push(error)).ok();
+        let lock = self.store.lock_group(group, self.lock_budget()).map_err(|e| errors.push(e)).ok();
+        if !group.exists() {
+            errors.extend(self.store.remove_journal(group).err());
+            errors.extend(lock.and_then(|lock| lock.retire().err()));
+            return errors;
+        }
         let journal = match self.store.journal(group) {
             Ok(Some(journal)) => journal,
             Ok(None) => return errors,
@@ -147,6 +159,7 @@ impl Hook {
         // What cannot be put back now, a repair can.
         if left.is_empty() || !group.exists() {
             errors.extend(self.store.remove_journal(group).err());
+            errors.extend(lock.and_then(|lock| lock.retire().err()));
         }
         errors.extend(left);
         errors

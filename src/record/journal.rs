@@ -73,7 +73,7 @@ impl Journal {
 
 impl Store {
     fn journal_path(&self, group: &Group) -> PathBuf {
-        self.dir().join("groups").join(format!("{:016x}.json", hash(&group.dir().to_string_lossy())))
+        self.dir().join("groups").join(format!("{}.json", key(group)))
     }
 
     /// The journal of a group.
@@ -107,6 +107,11 @@ impl Store {
             |name: &String| read_json::<Journal>(&self.dir().join("groups").join(name)).ok().flatten();
         Ok(names.iter().filter(|name| !name.starts_with('.')).filter_map(whole).collect())
     }
+}
+
+/// A group's name in Plimsoll's folders.
+pub(super) fn key(group: &Group) -> String {
+    format!("{:016x}", hash(&group.dir().to_string_lossy()))
 }
 
 /// FNV-1a, 64 bits: cgroup paths are longer than file names may be.

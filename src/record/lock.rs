@@ -1,14 +1,15 @@
 //! Locks between hooks, held for microseconds. The kernel frees them when their holder dies.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::Store;
+use super::journal::key;
 use crate::error::{Error, Result};
 use crate::kernel::fs;
 use crate::kernel::group::Group;
@@ -25,33 +26,58 @@ pub struct NodeLock {
 /// The lock of a group that containers share, held until it is dropped: only its holder says what is put back there.
 #[derive(Debug)]
 pub struct GroupLock {
-    _dir: Flock<File>,
+    file: Flock<File>,
+    path: PathBuf,
 }
 
 impl Store {
     /// Takes the node lock, waiting no longer than the budget. A holder that is stuck is named.
     pub fn lock(&self, budget: Duration) -> Result<NodeLock> {
         let path = self.dir().join("lock");
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = match open() {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(self.dir());
-                made.and_then(|()| open())
-            }
-            opened => opened,
-        }
-        .map_err(|e| Error::os("open", &path, &e).hint("without the node lock no CPUs change hands"))?;
+        let file = open(&path)?;
         Ok(NodeLock { _file: take(file, &path, budget)? })
     }
 }
 
-impl GroupLock {
-    /// Takes a group's lock, which is on its folder, waiting no longer than the budget.
-    pub fn of(group: &Group, budget: Duration) -> Result<Self> {
-        let dir = group.dir();
-        let file = File::open(&dir).map_err(|e| Error::os("open", &dir, &e))?;
-        Ok(Self { _dir: take(file, &dir, budget)? })
+impl Store {
+    /// Takes a group's lock, waiting no longer than the budget. The lock is a file of its own: a cgroup's folder could
+    /// be locked by anybody who may read it.
+    pub fn lock_group(&self, group: &Group, budget: Duration) -> Result<GroupLock> {
+        let path = self.dir().join("locks").join(key(group));
+        loop {
+            let lock = take(open(&path)?, &path, budget)?;
+            // Whoever put the group back meanwhile has taken the file away: the lock of a file without a name is no
+            // one's.
+            if lock.metadata().is_ok_and(|file| file.nlink() > 0) {
+                return Ok(GroupLock { file: lock, path });
+            }
+        }
     }
+}
+
+impl GroupLock {
+    /// Gives the lock back for good: nothing is left to put back in the group.
+    pub fn retire(self) -> Result<()> {
+        let removed = super::store::remove_file(&self.path);
+        drop(self.file);
+        removed
+    }
+}
+
+/// Opens a lock file, which only root may.
+fn open(path: &Path) -> Result<File> {
+    let open =
+        || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let opened = match (open(), path.parent()) {
+        (Err(e), Some(dir)) if e.kind() == std::io::ErrorKind::NotFound => {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir);
+            made.and_then(|()| open())
+        }
+        (opened, _) => opened,
+    };
+    opened.map_err(|e| {
+        Error::os("open", path, &e).hint("without the lock nothing that containers share changes")
+    })
 }
 
 fn take(mut file: File, path: &Path, budget: Duration) -> Result<Flock<File>> {

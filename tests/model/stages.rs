@@ -205,7 +205,7 @@ impl World<'_> {
             self.stats.event("could not be had");
         }
         let refused = |error: &String| error.starts_with("CPUs of its own for ");
-        if record.errors.iter().any(|error| refused(error)) {
+        if record.errors.iter().any(refused) {
             self.stats.event("no CPUs of its own");
             self.may_be_refused(&record, live)?;
         }
@@ -280,11 +280,11 @@ impl World<'_> {
             (Knob::Idle, Value::Int(1)) if before != value => {
                 self.model.set_cover(rel, Knob::Shares, Value::Int(3), None);
             }
-            (Knob::Quota, Value::Int(quota)) if *quota > 0 => {
-                if int(&self.model.with(rel, Knob::Burst)) > *quota {
-                    let wanted = self.model.cover(rel, Knob::Burst).and_then(|c| c.wanted.clone());
-                    self.model.set_cover(rel, Knob::Burst, value, wanted);
-                }
+            (Knob::Quota, Value::Int(quota))
+                if *quota > 0 && int(&self.model.with(rel, Knob::Burst)) > *quota =>
+            {
+                let wanted = self.model.cover(rel, Knob::Burst).and_then(|c| c.wanted.clone());
+                self.model.set_cover(rel, Knob::Burst, value, wanted);
             }
             _ => {}
         }
@@ -315,8 +315,10 @@ impl World<'_> {
         records.into_iter().filter_map(|(_, record)| record.ok()).any(|record| {
             let Some((group, allowed)) = self.pool_of(&record) else { return false };
             let parent = group.parent().and_then(|parent| parent.read(Knob::Cpus).ok().flatten());
-            let may =
-                parent.as_ref().and_then(Value::set).map_or(allowed.clone(), |p| allowed.intersection(p));
+            let may = parent
+                .as_ref()
+                .and_then(Value::set)
+                .map_or_else(|| allowed.clone(), |p| allowed.intersection(p));
             group.exists() && self.share(&then, record.treatment.class, &may).is_empty()
         })
     }

@@ -191,7 +191,7 @@ impl<'a> World<'a> {
             Some(pod) => format!("{}/{}", pod.rel, slot.id),
             None => slot.id.clone(),
         };
-        let asks = asks.cloned().or(pod.map(|pod| pod.asks)).unwrap_or_default();
+        let asks = asks.cloned().or_else(|| pod.map(|pod| pod.asks)).unwrap_or_default();
         self.make(&rel);
         self.time(&rel, time)?;
         let pid = self.ground.sleepers.take(&self.model.pids());

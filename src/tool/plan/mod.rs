@@ -125,7 +125,7 @@ fn consider(hook: &Hook, subject: &Subject) -> Outcome {
     };
     match suppose::facts(hook, subject, place, &who, &treatment) {
         Ok(facts) => {
-            let plan = plan::build(&treatment, &facts, hook.shape());
+            let plan = plan::build(&treatment, &facts, &hook.shape_at(&facts.groups.cpu, treatment.class));
             Outcome::Planned { treatment: Box::new(treatment), plan: Box::new(plan) }
         }
         Err(error) => failed(error, Some(treatment.class)),
