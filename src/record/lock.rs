@@ -76,7 +76,8 @@ fn open(path: &Path) -> Result<File> {
         (opened, _) => opened,
     };
     opened.map_err(|e| {
-        Error::os("open", path, &e).hint("without the lock nothing that containers share changes")
+        Error::os("open", path, &e)
+            .hint("without the lock no CPUs change hands, and nothing that containers share")
     })
 }
 
