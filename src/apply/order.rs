@@ -135,6 +135,9 @@ fn final_burst(pending: &[Pending<'_>], group: &Group) -> Option<i64> {
 }
 
 #[cfg(test)]
+mod random;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::Level;
