@@ -175,7 +175,7 @@ impl World<'_> {
     }
 
     /// In the class tree the pod's batch limit holds for those of its containers that have another one, too.
-    fn too_small_a_pod<'w>(&self, writes: impl Iterator<Item = &'w Write>) -> Option<String> {
+    fn too_small_a_pod<'w>(&self, writes: impl Iterator<Item = &'w Write>, live: &Live) -> Option<String> {
         let writes: Vec<&Write> = writes.filter(|w| self.rel(&w.group).is_none()).collect();
         let end = |group: &Group, knob: Knob| {
             let planned =
@@ -189,6 +189,9 @@ impl World<'_> {
         };
         let pod = &writes.iter().find(|w| w.level == Level::Pod && w.knob == Knob::Quota)?.group;
         let limit = ratio(pod)?;
+        if self.model.is_dying_in(parent(&live.rel)) {
+            return Some(format!("a container of {} is not quite gone", pod.path));
+        }
         let planned = writes.iter().map(|w| w.group.clone()).filter(|g| g.parent().as_ref() == Some(pod));
         let mut inside = pod.children().into_iter().chain(planned);
         inside
@@ -200,7 +203,7 @@ impl World<'_> {
         let id = record.who.id.clone();
         let given = || record.writes.iter().map(|done| &done.write);
         let mut reasons = refusals(&self.model, &self.targets(given()));
-        reasons.extend(self.too_small_a_pod(given()));
+        reasons.extend(self.too_small_a_pod(given(), live));
         if !reasons.is_empty() {
             self.stats.event("could not be had");
         }
@@ -330,7 +333,7 @@ impl World<'_> {
         }
         let id = self.model.slots[n].id.clone();
         let state = State::parse(&self.input(n)).map_err(|e| e.to_string())?;
-        let why_not = self.why_not(&state, live.pid).map_err(|e| e.to_string())?;
+        let why_not = self.why_not(&state, live).map_err(|e| e.to_string())?;
         let Some(WhyNot { bursts, owned, .. }) = why_not.filter(|why| !why.reasons.is_empty()) else {
             return Err(format!("refused for no reason: {error}"));
         };
@@ -349,8 +352,8 @@ impl World<'_> {
     }
 
     /// The plan for a container and what stands in its way.
-    fn why_not(&self, state: &State, pid: i32) -> plimsoll::error::Result<Option<WhyNot>> {
-        let place = Place::of(&self.hook.roots, state, pid)?;
+    fn why_not(&self, state: &State, live: &Live) -> plimsoll::error::Result<Option<WhyNot>> {
+        let place = Place::of(&self.hook.roots, state, live.pid)?;
         let who = state.who();
         let request = Request::read(state.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         let asked = Asked {
@@ -365,7 +368,7 @@ impl World<'_> {
         let facts = self.hook.sources().facts(&treatment, &place, &who, None)?;
         let plan = plan::build(&treatment, &facts, self.hook.shape());
         let mut reasons = refusals(&self.model, &self.targets(plan.writes.iter()));
-        reasons.extend(self.too_small_a_pod(plan.writes.iter()));
+        reasons.extend(self.too_small_a_pod(plan.writes.iter(), live));
         reasons.extend(facts.refusal);
         let bursts = plan.value(Level::Pod, Knob::Burst).is_some();
         Ok(Some(WhyNot { reasons, bursts, owned: facts.own.is_some() && treatment.owns_cpus() }))
@@ -407,10 +410,12 @@ impl World<'_> {
         let sums: Vec<bool> = order.iter().map(is_sum).collect();
         for (((rel, knob), mut wanted), is_sum) in order.into_iter().zip(sums) {
             if is_sum {
-                if int(&self.model.with(&rel, Knob::Quota)) < 0 {
+                wanted = Value::Int(self.model.sum_of_bursts(&rel));
+                // A pod without a quota needs no burst; whether it had one when its burst was looked at, who knows.
+                let now = self.with.read(&rel, knob);
+                if int(&self.model.with(&rel, Knob::Quota)) < 0 && now != wanted {
                     continue;
                 }
-                wanted = Value::Int(self.model.sum_of_bursts(&rel));
             }
             let mut value = wanted.clone();
             if !reasons.is_empty() {
