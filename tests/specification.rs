@@ -11,6 +11,8 @@ fn every_promise_names_tests_that_exist() {
     let text = fs::read_to_string(top.join("SPECIFICATION.md")).unwrap();
     let mut promises = 0;
     let mut missing = Vec::new();
+    // The figures of the last chapter are a benchmark's.
+    let text = text.split("## 7. Cost").next().unwrap();
     let numbered = |row: &&str| row.starts_with("| ") && row.as_bytes()[2].is_ascii_digit();
     for row in text.lines().filter(numbered) {
         promises += 1;
