@@ -44,8 +44,9 @@ impl Asks {
         };
         let batch = match class {
             Some("BE") if random.percent(50) => {
+                // None that add up to the kernel's default of 1024 shares: it cannot be told from a reset by idle.
                 let amounts = |random: &mut Random| {
-                    (random.of(&[0, 100, 500, 1000, 1500]), random.of(&[0, 64, 256, 1024]))
+                    (random.of(&[0, 100, 550, 1100, 1650]), random.of(&[0, 64, 256, 1024]))
                 };
                 (0..1 + random.below(3)).map(|_| amounts(random)).collect()
             }
