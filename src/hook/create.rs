@@ -208,14 +208,14 @@ impl Hook {
             let back = plan::TreeMove { make: Vec::new(), to: tree.from.clone(), from: Vec::new() };
             errors.extend(apply::attach(&back, record.pid).err());
         }
-        let left = apply::bring(&snapshot.restoring(&plan.writes));
+        let mut left = apply::bring(&snapshot.restoring(&plan.writes));
+        errors.extend(self.forget_notes(journals));
+        left.extend(self.release(&state.id, record));
         let end = match left.is_empty() {
             true => "everything was put back",
             false => "the rest was put back",
         };
         errors.extend(left);
-        errors.extend(self.forget_notes(journals));
-        self.release(&state.id, record);
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Error::invalid(format!("{} for container {}", record.treatment.class, state.id), texts.join("; "))
             .hint(format!("{end}; on_error = \"fail\" says that it must not start like this"))
