@@ -12,6 +12,26 @@ use crate::error::{Error, Result};
 /// How large a `config.json` may be; real ones are tens of kilobytes.
 const MAX_SPEC: u64 = 16 * 1024 * 1024;
 
+/// `linux.resources.cpu`, as far as it is of use.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Cpu {
+    /// Relative weight; 0 is unset.
+    #[serde(default)]
+    pub shares: Option<u64>,
+    /// CFS quota, microseconds per period; 0 is unset, -1 is no limit.
+    #[serde(default)]
+    pub quota: Option<i64>,
+    /// CFS period, microseconds; 0 is unset.
+    #[serde(default)]
+    pub period: Option<u64>,
+    /// The CPUs, as a list; empty is unset.
+    #[serde(default)]
+    pub cpus: Option<String>,
+    /// The memory nodes, likewise.
+    #[serde(default)]
+    pub mems: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct Spec {
     #[serde(default)]

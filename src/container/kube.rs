@@ -264,5 +264,26 @@ fn element(what: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// The path of a systemd unit from `linux.cgroupsPath` in the form `slice:prefix:name`, as runc expands it; `None`
+/// where the text has another form.
+pub fn systemd_path(text: &str) -> Option<String> {
+    let mut parts = text.splitn(3, ':');
+    let (slice, prefix, name) = (parts.next()?, parts.next()?, parts.next()?);
+    let slice = if slice.is_empty() { "system.slice" } else { slice };
+    let mut path = String::new();
+    // `a-b.slice` lies in `a.slice`; `-.slice` is the root.
+    if let Some(stem) = slice.strip_suffix(".slice").filter(|stem| *stem != "-") {
+        for (at, _) in stem.match_indices('-').chain([(stem.len(), "")]) {
+            path.push_str(&format!("/{}.slice", stem.get(..at)?));
+        }
+    }
+    let unit = match (name.ends_with(".slice"), prefix) {
+        (true, _) => name.to_owned(),
+        (false, "") => format!("{name}.scope"),
+        (false, prefix) => format!("{prefix}-{name}.scope"),
+    };
+    Some(format!("{path}/{unit}"))
+}
+
 #[cfg(test)]
 mod tests;

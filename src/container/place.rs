@@ -2,9 +2,10 @@
 
 use nix::errno::Errno;
 
-use super::kube::PodGroup;
+use super::kube::{self, PodGroup};
 use super::{State, bundle};
 use crate::error::{Error, Result};
+use crate::kernel::control::Controller;
 use crate::kernel::fs::{self, Roots};
 use crate::kernel::group::{GONE, Group, Groups};
 use crate::qos::KubeQos;
@@ -69,6 +70,42 @@ impl Place {
             groups,
             inner,
         }
+    }
+}
+
+/// Whether a `linux.cgroupsPath` says by itself where the group is: an absolute path, or a systemd unit's.
+pub fn is_whole(path: &str) -> bool {
+    path.starts_with('/') || kube::systemd_path(path).is_some()
+}
+
+/// The groups a runtime makes for a `linux.cgroupsPath`. One that is no whole path is taken to lie below this process's
+/// own groups, as below a runtime's.
+pub fn wanted(roots: &Roots, path: &str) -> Result<Groups> {
+    let top = Groups::top(roots)?;
+    let whole = match path.starts_with('/') {
+        true => Some(format!("/{}", path.trim_matches('/'))),
+        false => kube::systemd_path(path),
+    };
+    let own = match &whole {
+        Some(_) => None,
+        None => Groups::of_process(roots, i32::try_from(std::process::id()).unwrap_or(0)).ok(),
+    };
+    let at = |controller: Controller| match &whole {
+        Some(whole) => whole.clone(),
+        None => {
+            let own = own.as_ref().and_then(|own| own.of(controller)).map_or("", |group| group.path.as_str());
+            format!("{}/{path}", own.trim_end_matches('/'))
+        }
+    };
+    Ok(all_at(&top, at))
+}
+
+/// The same hierarchies at other paths.
+pub fn all_at(top: &Groups, path: impl Fn(Controller) -> String) -> Groups {
+    Groups {
+        cpu: top.cpu.at(path(Controller::Cpu)),
+        cpuset: top.cpuset.as_ref().map(|group| group.at(path(Controller::Cpuset))),
+        memory: top.memory.as_ref().map(|group| group.at(path(Controller::Memory))),
     }
 }
 

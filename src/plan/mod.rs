@@ -5,6 +5,7 @@ mod cpus;
 pub mod exclusive;
 pub mod facts;
 pub mod gather;
+pub mod suppose;
 
 use serde::{Deserialize, Serialize};
 

@@ -106,3 +106,20 @@ fn a_built_path_is_found_again() {
         }
     }
 }
+
+#[test]
+fn systemd_units_lie_where_systemd_puts_them() {
+    for (text, path) in [
+        (
+            "kubepods-burstable-pod1_2.slice:cri-containerd:abc",
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-abc.scope",
+        ),
+        ("system.slice:docker:abc", "/system.slice/docker-abc.scope"),
+        (":libpod:abc", "/system.slice/libpod-abc.scope"),
+        ("-.slice:x:abc", "/x-abc.scope"),
+        ("machine.slice::abc", "/machine.slice/abc.scope"),
+    ] {
+        assert_eq!(systemd_path(text).as_deref(), Some(path), "{text}");
+    }
+    assert_eq!(systemd_path("/a/b"), None);
+}

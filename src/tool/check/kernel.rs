@@ -57,7 +57,7 @@ struct Probe {
 
 impl Probe {
     fn new(session: &Session, cpu: &Group) -> Self {
-        if let Some(group) = node::sample(cpu) {
+        if let Some(group) = crate::plan::suppose::sample(cpu) {
             return Self { group: Some(group), made: None };
         }
         if !session.is_live || !node::is_root() {

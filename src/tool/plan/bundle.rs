@@ -4,16 +4,15 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxCpu, Spec};
 
-use super::suppose::{Supposed, Wanted};
 use super::{Subject, read};
-use crate::container::{Place, State};
-use crate::cpuset::CpuSet;
+use crate::container::bundle::Cpu;
+use crate::container::{Place, State, place};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
-use crate::kernel::control::Controller;
 use crate::kernel::group::Groups;
+use crate::plan::suppose::Supposed;
 use crate::record::{ContainerId, Phase, Record};
-use crate::tool::{Session, node};
+use crate::tool::Session;
 
 /// The container of a bundle.
 pub(super) fn of_bundle(
@@ -107,7 +106,7 @@ fn subject(session: &Session, hook: &Hook, state: &State, file: &Path, spec: &Sp
     let mut notes = Vec::new();
     let groups = groups(session, state, spec, &mut notes)?;
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let cpu = resources.and_then(|resources| resources.cpu().as_ref());
+    let cpu = resources.and_then(|resources| resources.cpu().as_ref()).map(asked).unwrap_or_default();
     let memory = resources.and_then(|resources| resources.memory().as_ref()?.limit());
     let treated = treated(hook, &state.id, None);
     let place = Place::at(treated.as_ref().map_or(groups, |record| record.groups.clone()));
@@ -121,10 +120,20 @@ fn subject(session: &Session, hook: &Hook, state: &State, file: &Path, spec: &Sp
         who: state.who(),
         annotations: state.annotations.clone(),
         place: Ok(place),
-        supposed: Supposed { memory: [memory, None], ..supposed(file, cpu)? },
+        supposed: Supposed::of(&format!("{}: linux.resources", file.display()), &cpu, memory)?,
         treated,
         notes,
     })
+}
+
+fn asked(cpu: &LinuxCpu) -> Cpu {
+    Cpu {
+        shares: cpu.shares(),
+        quota: cpu.quota(),
+        period: cpu.period(),
+        cpus: cpu.cpus().clone(),
+        mems: cpu.mems().clone(),
+    }
 }
 
 fn title(state: &State) -> String {
@@ -139,55 +148,13 @@ fn title(state: &State) -> String {
 
 /// The groups a runtime will make for the container.
 fn groups(session: &Session, state: &State, spec: &Spec, notes: &mut Vec<String>) -> Result<Groups> {
-    let top = Groups::top(&session.roots)?;
     let path = cgroups_path(spec).unwrap_or_else(|| state.id.to_string());
-    if path.starts_with('/') {
-        let path = format!("/{}", path.trim_matches('/'));
-        return Ok(all_at(&top, |_| path.clone()));
+    if !place::is_whole(&path) {
+        notes.push(
+            "linux.cgroupsPath is not absolute: the runtime puts it below its own group; here it is taken to be this program's".to_owned(),
+        );
     }
-    if let Some(path) = node::systemd_path(&path) {
-        return Ok(all_at(&top, |_| path.clone()));
-    }
-    notes.push(
-        "linux.cgroupsPath is not absolute: the runtime puts it below its own group; here it is taken to be this program's".to_owned(),
-    );
-    let own = Groups::of_process(&session.roots, i32::try_from(std::process::id()).unwrap_or(0)).ok();
-    Ok(all_at(&top, |controller| {
-        let own = own.as_ref().and_then(|own| own.of(controller)).map_or("", |group| group.path.as_str());
-        format!("{}/{path}", own.trim_end_matches('/'))
-    }))
-}
-
-/// The same hierarchies at other paths.
-pub(super) fn all_at(top: &Groups, path: impl Fn(Controller) -> String) -> Groups {
-    Groups {
-        cpu: top.cpu.at(path(Controller::Cpu)),
-        cpuset: top.cpuset.as_ref().map(|group| group.at(path(Controller::Cpuset))),
-        memory: top.memory.as_ref().map(|group| group.at(path(Controller::Memory))),
-    }
-}
-
-fn supposed(file: &Path, cpu: Option<&LinuxCpu>) -> Result<Supposed> {
-    let Some(cpu) = cpu else { return Ok(Supposed::default()) };
-    let default = Wanted::default();
-    let number = |n: Option<u64>| n.filter(|n| *n > 0).and_then(|n| i64::try_from(n).ok());
-    let list = |name: &str, text: Option<&str>| -> Result<Option<CpuSet>> {
-        let parsed = text.filter(|text| !text.is_empty()).map(str::parse).transpose();
-        parsed.map_err(|e: Error| {
-            Error::invalid(format!("{}: linux.resources.cpu.{name}", file.display()), e.to_string())
-        })
-    };
-    Ok(Supposed {
-        container: Wanted {
-            shares: number(cpu.shares()).unwrap_or(default.shares),
-            // Zero is unset; runtimes write nothing then.
-            quota: cpu.quota().filter(|quota| *quota > 0).unwrap_or(default.quota),
-            period: number(cpu.period()).unwrap_or(default.period),
-        },
-        cpus: list("cpus", cpu.cpus().as_deref())?,
-        mems: list("mems", cpu.mems().as_deref())?,
-        ..Supposed::default()
-    })
+    place::wanted(&session.roots, &path)
 }
 
 /// The record of a container that the hook would not treat again.

@@ -2,7 +2,7 @@
 //! (`pkg/apis/core/v1/helper/qos/qos.go`, `cm/helpers_linux.go`, `kuberuntime_container_linux.go`).
 
 use super::resources::{Amounts, CPU, Container, MEMORY, Pod};
-use super::suppose::Wanted;
+use crate::plan::suppose::Wanted;
 use crate::policy::koordinator::cpu::{PERIOD_US, UNLIMITED, milli_to_quota, milli_to_shares};
 use crate::qos::KubeQos;
 

@@ -3,16 +3,16 @@
 use serde_json::{Map, Value, json};
 
 use super::Subject;
-use super::bundle::all_at;
 use super::kubelet;
 use super::resources::{self, Container, Pod};
-use super::suppose::Supposed;
 use crate::annotations::class::Source;
 use crate::annotations::resources::{BATCH_CPU, BATCH_MEMORY, EXTENDED_RESOURCES};
 use crate::container::Place;
 use crate::container::kube::{self, Driver, Engine};
+use crate::container::place::all_at;
 use crate::error::{Error, Result};
 use crate::kernel::group::Groups;
+use crate::plan::suppose::Supposed;
 use crate::record::Who;
 use crate::tool::cli::DriverArg;
 use crate::tool::human;

@@ -5,7 +5,6 @@ mod kubelet;
 mod manifest;
 mod resources;
 mod show;
-mod suppose;
 
 use std::fs::File;
 use std::io::Read;
@@ -18,12 +17,13 @@ use crate::container::Place;
 use crate::container::state::is_sandbox;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
-use crate::plan::{self, Plan, Write};
+use crate::kernel::control::{Knob, Value};
+use crate::plan::suppose::Supposed;
+use crate::plan::{self, Level, Plan, Write};
 use crate::policy::config::OnError;
 use crate::policy::decide::Asked;
 use crate::policy::treatment::Treatment;
 use crate::record::{Record, Who};
-use suppose::Supposed;
 
 /// The largest file read; real ones are far smaller.
 const MAX_INPUT: u64 = 16 * 1024 * 1024;
@@ -75,7 +75,7 @@ pub(super) fn run(session: &Session, args: &PlanArgs) -> anyhow::Result<Said> {
     let mut planned: Vec<Planned> = Vec::new();
     for mut subject in subjects {
         // Containers of a pod start one after the other: the later ones find the earlier ones' bursts.
-        subject.supposed.add_bursts(&subject.who, &planned);
+        subject.supposed.other_bursts = bursts(&subject.who, &planned);
         let outcome = consider(&hook, &subject);
         planned.push(Planned { subject, outcome });
     }
@@ -123,13 +123,26 @@ fn consider(hook: &Hook, subject: &Subject) -> Outcome {
     let Some(treatment) = hook.rules().decide(&hook.config, &asked) else {
         return Outcome::Untouched("nothing it asks for leads to a treatment".to_owned());
     };
-    match suppose::facts(hook, subject, place, &who, &treatment) {
+    match hook.sources().suppose(&subject.supposed, &treatment, place, &who) {
         Ok(facts) => {
             let plan = plan::build(&treatment, &facts, &hook.shape_at(&facts.groups.cpu, treatment.class));
             Outcome::Planned { treatment: Box::new(treatment), plan: Box::new(plan) }
         }
         Err(error) => failed(error, Some(treatment.class)),
     }
+}
+
+/// The bursts that the pod's earlier containers would have by then.
+fn bursts(who: &Who, earlier: &[Planned]) -> i64 {
+    let same_pod =
+        |other: &Who| who.pod.is_some() && (&who.namespace, &who.pod) == (&other.namespace, &other.pod);
+    let burst = |planned: &Planned| match &planned.outcome {
+        Outcome::Planned { plan, .. } if same_pod(&planned.subject.who) => {
+            plan.value(Level::Container, Knob::Burst).and_then(Value::int)
+        }
+        _ => None,
+    };
+    earlier.iter().filter_map(burst).sum()
 }
 
 /// A file's bytes, or those of standard input.
