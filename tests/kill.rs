@@ -123,7 +123,12 @@ fn kill_everywhere(name: &str, config: &str, victim: impl Fn(&Sandbox) -> Bundle
     for stage in ["createRuntime", "poststart", "poststop"] {
         // What the runtime and the hooks before have done when this one comes.
         let arrive = || {
-            // Making a folder is a point too.
+            // Making the class's group is a point too, and so is making a folder.
+            for group in [format!("{}/best-effort", sandbox.class_tree()), sandbox.class_tree()] {
+                for controller in ["cpu", "cpuset"] {
+                    let _ = std::fs::remove_dir(cgroup::dir(controller, &group));
+                }
+            }
             for folder in ["containers", "exclusive", "groups"] {
                 let _ = std::fs::remove_dir(sandbox.run_dir().join(folder));
             }

@@ -15,6 +15,7 @@ pub use cpu_qos::CpuQos;
 pub use resources::{ContainerResources, ExtendedResourceSpec, ResourceStatus};
 
 use crate::error::{Error, Result};
+use crate::qos::QosClass;
 
 /// What a container asks for. A part is `None` where its annotation is not there.
 #[derive(Debug, Default)]
@@ -71,6 +72,11 @@ impl Request {
             && self.cpu_burst.is_none()
             && self.resource_status.is_none()
             && self.extended.is_none()
+    }
+
+    /// The class, where one is claimed that can be read.
+    pub fn claimed_class(&self) -> Option<QosClass> {
+        self.class.as_ref()?.as_ref().ok().map(|claim| claim.class)
     }
 
     /// The first part that could not be read.

@@ -168,15 +168,12 @@ pub fn apply(plan: &Plan, snapshot: &Snapshot, roots: &Roots, pid: i32) -> Appli
     Applied { after, errors, is_in_place }
 }
 
-/// After a move that failed: puts back what was written for it and removes the groups made for it. What others do in
-/// the class tree by now stays.
+/// After a move that failed: puts back what was written for it. What others do in the class tree by now stays.
 pub fn undo_move(plan: &Plan, snapshot: &Snapshot) -> Vec<Error> {
     let Some(tree) = &plan.tree else { return Vec::new() };
     let mut back = snapshot.restoring(&plan.writes);
     back.retain(|write| write.level != Level::Neighbour && !tree.make.contains(&write.group));
-    let mut errors = bring(&back);
-    errors.extend(remove(&tree.make, &tree.to));
-    errors
+    bring(&back)
 }
 
 /// Brings files to the values wanted, from whatever they say now.

@@ -42,6 +42,13 @@ impl Place {
         Ok(Self::at(found))
     }
 
+    /// A container that the runtime was told to put elsewhere than the engine wanted it: its pod is the engine's.
+    #[must_use]
+    pub fn of_engine(self, roots: &Roots, path: &str) -> Result<Self> {
+        let engine = Self::at(wanted(roots, path)?);
+        Ok(Self { groups: self.groups, inner: self.inner, ..engine })
+    }
+
     /// The group crun with systemd makes below a container's, whose name it is.
     pub fn inner_of(group: &Group) -> Option<Group> {
         let inner = group.child(INNER);

@@ -3,15 +3,14 @@
 use super::shared::Before;
 use super::{Failure, Hook, Report};
 use crate::apply::{self, Done, Snapshot};
-use crate::container::state::is_sandbox;
 use crate::container::{Place, State};
+use crate::cpuset::CpuSet;
 use crate::error::{Error, Result};
 use crate::kernel::control::Knob;
 use crate::kernel::identity::Rung;
-use crate::plan::gather::owner;
+use crate::plan::gather::{self, owner, within_parent};
 use crate::plan::{self, Level, Plan};
 use crate::policy::config::{OnError, Placement};
-use crate::policy::decide::Asked;
 use crate::policy::treatment::{CpusRule, Treatment};
 use crate::record::{Claim, Record, Who};
 
@@ -28,27 +27,14 @@ impl Hook {
             }
             earlier => earlier,
         };
-        let request = super::request(state);
-        if request.is_empty() && !self.config.kube_qos {
+        let Some(request) = self.request(&state.annotations)? else {
             return Ok(Report::default());
-        }
-        // A part that cannot be read leaves the container as it was: nothing of a broken request is guessed.
-        let class = request.class.as_ref().and_then(|claim| claim.as_ref().ok()).map(|claim| claim.class);
-        if let Some(error) = request.first_error() {
-            return Err(Failure { class, error: error.clone() });
-        }
-        let failure = |error| Failure { class, error };
-        let (pid, place) = self.place(state).map_err(failure)?;
+        };
+        let class = request.claimed_class();
+        let (pid, place) = self.place(state).map_err(|error| Failure { class, error })?;
         let mut who = state.who();
         who.pod_uid.clone_from(&place.pod_uid);
-        let asked = Asked {
-            request: &request,
-            namespace: who.namespace.as_deref(),
-            container: who.container.as_deref(),
-            kube_qos: place.kube_qos,
-            sandbox: is_sandbox(&state.annotations),
-        };
-        let Some(treatment) = self.rules.decide(&self.config, &asked) else {
+        let Some(treatment) = self.treatment(&request, &state.annotations, &who, place.kube_qos) else {
             return Ok(Report::default());
         };
         let failure = |error| Failure { class: Some(treatment.class), error };
@@ -83,7 +69,7 @@ impl Hook {
             None
         };
         let sources = self.sources();
-        let facts = sources.facts(&treatment, place, &who, None)?;
+        let facts = sources.facts(&treatment, place, &who, self.allowed(place)?)?;
         if let Some(refusal) = &facts.refusal {
             errors.push(Error::invalid(format!("CPUs of its own for {}", treatment.class), refusal.clone()));
             // Whoever gets none of its own shares, and goes on to make room for those who have some.
@@ -124,6 +110,7 @@ impl Hook {
         if !applied.is_in_place {
             // It is where the engine put it: there it gets what can be had there, as if no move had been tried.
             errors.extend(apply::undo_move(&plan, &snapshot));
+            errors.extend(self.leave_tree(&record));
             drop(lock);
             let treatment = Treatment { placement: Placement::Keep, ..record.treatment.clone() };
             let first = errors.first().map(ToString::to_string).unwrap_or_default();
@@ -162,6 +149,17 @@ impl Hook {
             }
         }
         Ok(report(&record))
+    }
+
+    /// The CPUs the engine lets the container have, where the wrapper has had the runtime give it others.
+    fn allowed(&self, place: &Place) -> Result<Option<CpuSet>> {
+        let Some(named) = self.edits.cpus()? else { return Ok(None) };
+        let Some(cpuset) = &place.groups.cpuset else { return Ok(None) };
+        match (named, cpuset.parent()) {
+            (Some(cpus), _) => Ok(Some(within_parent(cpuset, &cpus))),
+            (None, Some(parent)) => gather::allowed(&parent),
+            (None, None) => Ok(None),
+        }
     }
 
     /// An exclusive container may have taken CPUs between this container's look and its write: look again until

@@ -13,18 +13,21 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::annotations::Request;
-use crate::container::{Place, State};
+use crate::container::kube::Driver;
+use crate::container::state::is_sandbox;
+use crate::container::{Edits, Place, State};
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
 use crate::kernel::group::Group;
 use crate::kernel::identity::{Rung, Wish};
 use crate::log::{Level, Logger};
-use crate::plan::TreeShape;
 use crate::plan::gather::{CpuSettings, Sources};
+use crate::plan::{Mover, TreeShape};
 use crate::policy::config::{self, Config, CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
-use crate::policy::decide::Rules;
-use crate::qos::QosClass;
-use crate::record::Store;
+use crate::policy::decide::{Asked, Rules};
+use crate::policy::treatment::Treatment;
+use crate::qos::{KubeQos, QosClass};
+use crate::record::{Store, Who};
 
 /// Where the kill switch is, whatever the configuration says.
 const DEFAULT_RUN: &str = "/run/plimsoll";
@@ -104,6 +107,8 @@ pub struct Hook {
     pub store: Store,
     /// The log.
     pub logger: Logger,
+    /// What the runtime wrapper changed of what the engine wants for the container at hand.
+    pub edits: Edits,
     rules: Rules,
     wish: Wish,
     cpus: CpuSettings,
@@ -128,7 +133,9 @@ impl Hook {
                 offline_only: only_offline_in_tree(&config),
                 identity: rules.identity().clone(),
                 kube_identity: config.identity.kube_qos_groups.then(|| rules.identity().clone()),
+                mover: Mover::Hook,
             },
+            edits: Edits::default(),
             rules,
             roots,
             config,
@@ -142,9 +149,35 @@ impl Hook {
         Sources { roots: &self.roots, store: &self.store, wish: &self.wish, cpus: &self.cpus }
     }
 
-    /// The rules that turn a request into a treatment.
-    pub fn rules(&self) -> &Rules {
-        &self.rules
+    /// What a container's annotations ask for; `None` where nobody need look any further. A part that cannot be read
+    /// leaves the container as it is: nothing of a broken request is guessed.
+    pub fn request(&self, annotations: &[(String, String)]) -> Result<Option<Request>, Failure> {
+        let request = Request::read(annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        if request.is_empty() && !self.config.kube_qos {
+            return Ok(None);
+        }
+        match request.first_error() {
+            None => Ok(Some(request)),
+            Some(error) => Err(Failure { class: request.claimed_class(), error: error.clone() }),
+        }
+    }
+
+    /// What a container gets; `None` where its request leads to nothing.
+    pub fn treatment(
+        &self,
+        request: &Request,
+        annotations: &[(String, String)],
+        who: &Who,
+        kube_qos: Option<KubeQos>,
+    ) -> Option<Treatment> {
+        let asked = Asked {
+            request,
+            namespace: who.namespace.as_deref(),
+            container: who.container.as_deref(),
+            kube_qos,
+            sandbox: is_sandbox(annotations),
+        };
+        self.rules.decide(&self.config, &asked)
     }
 
     /// The class tree's shape.
@@ -155,10 +188,13 @@ impl Hook {
     /// The class tree's shape as it is now: where online containers are left in it from another configuration, its root
     /// must not become idle above them.
     pub fn shape_at(&self, cpu: &Group, class: QosClass) -> TreeShape {
-        let group = |class: QosClass| cpu.at(format!("{}/{}", self.shape.root, class.group_name()));
+        let is_lived_in = |class: QosClass| {
+            let groups =
+                [Driver::Cgroupfs, Driver::Systemd].map(|driver| self.shape.branch(driver, class).class);
+            groups.into_iter().any(|path| !cpu.at(path).children().is_empty())
+        };
         let mut online = QosClass::ALL.into_iter().filter(|class| *class != QosClass::Be);
-        let is_mixed =
-            class == QosClass::Be && self.shape.offline_only && online.any(|class| group(class).exists());
+        let is_mixed = class == QosClass::Be && self.shape.offline_only && online.any(is_lived_in);
         TreeShape { offline_only: self.shape.offline_only && !is_mixed, ..self.shape.clone() }
     }
 
@@ -230,7 +266,7 @@ impl Hook {
 
     /// Whether a container asks for anything.
     fn asks(&self, state: &State) -> bool {
-        self.config.kube_qos || !request(state).is_empty()
+        !matches!(self.request(&state.annotations), Ok(None))
     }
 
     /// The container's place, by its process.
@@ -239,13 +275,13 @@ impl Hook {
             Error::invalid("OCI state on standard input", "no pid")
                 .hint("only a running container can be placed")
         })?;
-        Ok((pid, Place::of(&self.roots, state, pid)?))
+        let place = Place::of(&self.roots, state, pid)?;
+        let place = match self.edits.cgroups_path() {
+            Some(path) => place.of_engine(&self.roots, path)?,
+            None => place,
+        };
+        Ok((pid, place))
     }
-}
-
-/// What a container's annotations ask for.
-fn request(state: &State) -> Request {
-    Request::read(state.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))
 }
 
 /// The identity ladder's settings.
@@ -271,14 +307,14 @@ fn only_offline_in_tree(config: &Config) -> bool {
     online.map(|class| config.placement(class)).all(|placement| placement != Placement::ClassTree)
 }
 
-/// Runs one stage on this node: what the program `plimsoll-hook` does.
-pub fn main(stage: Stage, file: &Path, roots: Roots, input: impl Read) -> Result<()> {
+/// Runs one stage on this node: what the program `plimsoll-hook` does. `edits` is what the runtime wrapper changed.
+pub fn main(stage: Stage, file: &Path, roots: Roots, edits: Edits, input: impl Read) -> Result<()> {
     // Before anything that could go wrong: the kill switch works with a broken configuration too.
     if Store::at(roots.path(DEFAULT_RUN)).is_disabled() {
         return Ok(());
     }
     match Config::load(file).and_then(|config| Hook::new(roots, config)) {
-        Ok(hook) => hook.run(stage, input),
+        Ok(hook) => Hook { edits, ..hook }.run(stage, input),
         Err(error) => {
             // What the policy would have been is not known: the container starts, and the log says why like this.
             let message = "container left as it was: the configuration cannot be used";

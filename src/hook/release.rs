@@ -4,7 +4,7 @@ use super::{Hook, Report};
 use crate::apply;
 use crate::container::State;
 use crate::error::{Error, Result};
-use crate::kernel::group::Group;
+use crate::kernel::group::{Group, hierarchies};
 use crate::log;
 use crate::plan::{self, Write};
 use crate::record::{ContainerId, Record};
@@ -39,15 +39,28 @@ impl Hook {
     /// Gives back everything a record says. What cannot be given back is in the errors.
     pub fn release(&self, id: &ContainerId, record: &Record) -> Vec<Error> {
         let mut errors = Vec::new();
-        if let Some(tree) = &record.tree {
-            errors.extend(apply::remove(&tree.make, &tree.to));
-        }
+        errors.extend(self.leave_tree(record));
         errors.extend(self.store.remove(id).err());
         errors.extend(self.give_back_cpus(id));
         for group in self.shared_groups(record) {
             errors.extend(self.restore_shared(&group, Some(record)));
         }
         errors
+    }
+
+    /// Removes the groups of a container and its pod in the class tree. Those of the class and the root stay: a runtime
+    /// that makes a container's group below them right now would fail.
+    pub(super) fn leave_tree(&self, record: &Record) -> Vec<Error> {
+        let Some(tree) = &record.tree else { return Vec::new() };
+        let mut groups: Vec<Group> = tree.make.clone();
+        if groups.is_empty() {
+            // The runtime made the container's group in every hierarchy, and has removed it but not the pod's.
+            let pod = record.groups.cpu.parent();
+            let at = |root: &Group| pod.as_ref().map(|pod| root.at(pod.path.clone()));
+            groups.extend(hierarchies(&self.roots).iter().filter_map(at));
+        }
+        groups.retain(|group| self.shape().is_below_class(group));
+        apply::remove(&groups, &tree.to)
     }
 
     fn release_by_id(&self, id: &ContainerId) -> Vec<Error> {

@@ -1,10 +1,16 @@
 //! Brings a node to a state where every promise holds, whatever was cut off: `plimsoll repair`.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, UNIX_EPOCH};
+
 use super::Hook;
 use crate::apply;
+use crate::container::kube::Driver;
 use crate::error::{Error, Result};
-use crate::kernel::control::{Controller, Knob, Version};
-use crate::kernel::group::{Group, Groups};
+use crate::kernel::control::{Controller, Knob};
+use crate::kernel::group::{Group, Groups, hierarchies};
+use crate::qos::QosClass;
 use crate::record::{Claim, ContainerId, Phase, Record};
 
 /// What a repair did.
@@ -78,7 +84,7 @@ impl Hook {
                 work.step(format!("put back {}", group.path), || self.restore_shared(group, None));
             }
         }
-        for leaf in self.tree_leaves() {
+        for leaf in self.tree_leaves().into_iter().filter(|leaf| !is_young(leaf)) {
             let is_empty = leaf.procs().is_ok_and(|procs| procs.is_empty());
             let chain = self.tree_chain(&leaf);
             // A container may make groups of its own below its group; they are its business while it lives.
@@ -162,25 +168,27 @@ impl Hook {
         super::release::container_ids(group).any(|id| self.store.has(&id))
     }
 
-    /// The class tree's root in every v1 hierarchy it can be in.
-    pub(super) fn tree_roots(&self) -> Vec<Group> {
-        let Ok(own) = Groups::of_process(&self.roots, i32::try_from(std::process::id()).unwrap_or(0)) else {
-            return Vec::new();
-        };
-        let mut roots: Vec<Group> = Vec::new();
-        for group in [Controller::Cpu, Controller::Cpuset].iter().filter_map(|c| own.of(*c)) {
-            let root = group.at(self.shape().root.clone());
-            if group.version == Version::V1 && root.exists() && !roots.contains(&root) {
-                roots.push(root);
+    /// The classes' groups, where they are. (Under systemd they are slices, and systemd's to remove.)
+    fn class_groups(&self) -> Vec<Group> {
+        let own = Groups::of_process(&self.roots, i32::try_from(std::process::id()).unwrap_or(0)).ok();
+        let mut roots = hierarchies(&self.roots);
+        roots.extend(
+            own.iter().flat_map(|own| Controller::ALL.into_iter().filter_map(|c| own.of(c))).cloned(),
+        );
+        let classes = QosClass::ALL.map(|class| self.shape().branch(Driver::Cgroupfs, class).class);
+        let mut groups: Vec<Group> = Vec::new();
+        for group in roots.iter().flat_map(|root| classes.iter().map(|path| root.at(path.clone()))) {
+            if group.exists() && !groups.contains(&group) {
+                groups.push(group);
             }
         }
-        roots
+        groups
     }
 
-    /// The class tree's innermost groups.
+    /// The innermost groups of the class tree, below the classes'.
     pub(super) fn tree_leaves(&self) -> Vec<Group> {
         let mut leaves = Vec::new();
-        let mut todo = self.tree_roots();
+        let mut todo: Vec<Group> = self.class_groups().iter().flat_map(Group::children).collect();
         while let Some(group) = todo.pop() {
             let children = group.children();
             if children.is_empty() {
@@ -192,16 +200,24 @@ impl Hook {
         leaves
     }
 
-    /// The groups from the class tree's root down to a group in it.
+    /// The groups below the class's, down to a group in it.
     pub(super) fn tree_chain(&self, leaf: &Group) -> Vec<Group> {
         let mut chain = vec![leaf.clone()];
-        let mut group = leaf.clone();
-        while group.path != self.shape().root {
-            let Some(parent) = group.parent() else { break };
-            chain.push(parent.clone());
-            group = parent;
+        while let Some(parent) = chain.last().and_then(Group::parent) {
+            if !self.shape().is_below_class(&parent) {
+                break;
+            }
+            chain.push(parent);
         }
         chain.reverse();
         chain
     }
+}
+
+/// Whether a group was made just now: its container may be about to join it.
+fn is_young(group: &Group) -> bool {
+    const LONGEST: Duration = Duration::from_secs(10);
+    let changed = fs::metadata(group.dir()).ok().and_then(|meta| u64::try_from(meta.ctime()).ok());
+    let changed = changed.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+    changed.is_some_and(|at| at.elapsed().is_ok_and(|age| age < LONGEST))
 }

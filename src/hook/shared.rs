@@ -40,8 +40,7 @@ impl Hook {
 
     /// The class tree is Plimsoll's own: nobody else wants anything there.
     fn is_shared(&self, write: &Write) -> bool {
-        let in_tree = |path: &str| path.strip_prefix(&self.shape().root).is_some_and(|p| p.starts_with('/'));
-        matches!(write.level, Level::Pod | Level::KubeQos) && !in_tree(&write.group.path)
+        matches!(write.level, Level::Pod | Level::KubeQos) && !self.shape().is_below_class(&write.group)
     }
 
     /// Locks the pod's groups that the writes are for.

@@ -264,21 +264,34 @@ fn mount_of(
         .or_else(|| mounted(roots, version, controller).into_iter().find(|mount| holds(mount)))
 }
 
-/// The mount points of a hierarchy in the mount table (proc_pid_mountinfo(5)).
+/// The mount points of a hierarchy in the mount table.
 fn mounted(roots: &Roots, version: Version, controller: Controller) -> Vec<PathBuf> {
-    let Ok(table) = fs::read(&roots.path("/proc/self/mountinfo")) else {
-        return Vec::new();
+    let fits = |found: Version, options: &str| {
+        found == version && (found == Version::V2 || options.split(',').any(|name| name == controller.name()))
     };
+    mount_table(roots).into_iter().filter(|(v, _, options)| fits(*v, options)).map(|(_, at, _)| at).collect()
+}
+
+/// The root group of every hierarchy that is mounted, those without a controller that matters too: a runtime makes a
+/// container's group in each.
+pub fn hierarchies(roots: &Roots) -> Vec<Group> {
+    let group = |(version, mount, _)| Group { version, mount, path: "/".to_owned() };
+    mount_table(roots).into_iter().map(group).collect()
+}
+
+/// The hierarchies in the mount table, with their options (proc_pid_mountinfo(5)).
+fn mount_table(roots: &Roots) -> Vec<(Version, PathBuf, String)> {
+    let table = fs::read(&roots.path("/proc/self/mountinfo")).unwrap_or_default();
     let parse = |line: &str| {
         let (left, right) = line.split_once(" - ")?;
         let mount = left.split(' ').nth(4)?;
         let mut right = right.split(' ');
-        let (kind, options) = (right.next()?, right.nth(1)?);
-        let fits = match version {
-            Version::V1 => kind == "cgroup" && options.split(',').any(|name| name == controller.name()),
-            Version::V2 => kind == "cgroup2",
+        let version = match right.next()? {
+            "cgroup" => Version::V1,
+            "cgroup2" => Version::V2,
+            _ => return None,
         };
-        fits.then(|| roots.path(mount))
+        Some((version, roots.path(mount), right.nth(1)?.to_owned()))
     };
     table.lines().filter_map(parse).collect()
 }

@@ -1,42 +1,28 @@
 //! From treatment and facts to the plan.
 
 use super::facts::{BurstRule, Facts, PodPlace};
-use super::{Level, Plan, TreeMove, Write};
+use super::suppose::{DEFAULT_SHARES, weight};
+use super::tree::{Branch, Tree, TreeShape};
+use super::{Level, Plan, Write};
 use crate::kernel::control::{Controller, Knob, Value, Version};
 use crate::kernel::group::{Group, Groups};
 use crate::kernel::identity::Rung;
 use crate::policy::config::Placement;
 use crate::policy::koordinator::batch::Limits;
-use crate::policy::koordinator::cpu::{PERIOD_US, shares_to_weight};
-use crate::policy::koordinator::identity::IdentityRule;
+use crate::policy::koordinator::cpu::PERIOD_US;
 use crate::policy::treatment::{Burst, Treatment};
 use crate::qos::{KubeQos, QosClass};
-
-/// The kernel's `cpu.shares` of a new group; the class tree is on cgroup v1 only.
-const DEFAULT_SHARES: i64 = 1024;
-
-/// The class tree's shape, from the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TreeShape {
-    /// The tree's root group: an absolute cgroup path.
-    pub root: String,
-    /// Whether only best effort ever lives in it, so that the root itself may be idle.
-    pub offline_only: bool,
-    /// The identities of the classes, which their groups in the tree have.
-    pub identity: IdentityRule,
-    /// The identities of Kubernetes' own groups, where Group Identity writes them as koordlet does.
-    pub kube_identity: Option<IdentityRule>,
-}
 
 /// Plans everything for one container. Pure: the same input gives the same plan.
 pub fn build(treatment: &Treatment, facts: &Facts, shape: &TreeShape) -> Plan {
     let mut builder = Builder { treatment, facts, writes: Vec::new(), lost: treatment.refused.clone() };
     let tree = builder.place(shape);
     let groups = match &tree {
-        Some(tree) => moved(&facts.groups, tree),
+        Some(tree) => tree.groups(&facts.groups),
         None => facts.groups.clone(),
     };
-    let place = Place { pod: builder.pod_groups(tree.as_ref()), tree: tree.as_ref(), groups: &groups };
+    let place =
+        Place { pod: builder.pod_groups(tree.as_ref(), &groups), tree: tree.as_ref(), groups: &groups };
     builder.carry(&place);
     builder.identity(&place, shape);
     builder.time(&place);
@@ -53,7 +39,7 @@ pub fn build(treatment: &Treatment, facts: &Facts, shape: &TreeShape) -> Plan {
         placement,
         rung: facts.ladder.rung,
         switches: facts.ladder.switches.clone(),
-        tree,
+        tree: tree.map(|tree| tree.moved),
         writes,
         groups,
         lost,
@@ -63,7 +49,7 @@ pub fn build(treatment: &Treatment, facts: &Facts, shape: &TreeShape) -> Plan {
 /// Where the writes go.
 pub(super) struct Place<'a> {
     pod: Option<Groups>,
-    tree: Option<&'a TreeMove>,
+    tree: Option<&'a Tree>,
     pub(super) groups: &'a Groups,
 }
 
@@ -116,93 +102,18 @@ impl Builder<'_> {
         self.writes.extend(below);
     }
 
-    /// The move into the class tree, where the treatment asks for one and a hook can do it.
-    fn place(&mut self, shape: &TreeShape) -> Option<TreeMove> {
-        let facts = self.facts;
-        let wanted = match self.treatment.placement {
-            Placement::Keep => false,
-            Placement::ClassTree => true,
-            Placement::Auto => {
-                self.treatment.class == QosClass::Be
-                    && facts.pod.as_ref().is_none_or(|pod| pod.kube_qos.is_none())
-                    && matches!(facts.ladder.rung, Rung::Idle | Rung::Weight)
-            }
-        };
-        if !wanted {
-            return None;
-        }
-        // All containers of a class share its group: what one of them wants for itself must not reach the others.
-        let of_class = shape.identity.pod(Some(self.treatment.class), KubeQos::Guaranteed);
-        if self.treatment.identity.is_some_and(|own| i64::from(own) != of_class) {
-            self.lost.push(format!(
-                "placement: its identity is not that of {} ({of_class}), which the class tree's group has; kept where it is",
-                self.treatment.class
-            ));
-            return None;
-        }
-        let class = format!("{}/{}", shape.root, self.treatment.class.group_name());
-        let controllers = [Controller::Cpu, Controller::Cpuset];
-        let from: Vec<&Group> = controllers.iter().filter_map(|c| facts.groups.of(*c)).collect();
-        if from.iter().any(|group| group.version == Version::V2) {
-            self.lost.push(
-                "placement: on cgroup v2 a hook cannot move a container into the class tree; kept where it is".to_owned(),
-            );
-            return None;
-        }
-        if facts.groups.memory.as_ref().is_some_and(|memory| from.iter().any(|g| g.mount == memory.mount)) {
-            self.lost.push("placement: cpu and memory share a hierarchy here; kept where it is".to_owned());
-            return None;
-        }
-        let mut path = vec![shape.root.clone(), class];
-        if let Some(pod) = &facts.pod {
-            path.push(pod.groups.cpu.name().to_owned());
-        }
-        path.push(facts.name.clone());
-        let mut make: Vec<Group> = Vec::new();
-        let mut to: Vec<Group> = Vec::new();
-        for group in &from {
-            let mut at = String::new();
-            let mut last = None;
-            for part in &path {
-                at = if part.starts_with('/') { part.clone() } else { format!("{at}/{part}") };
-                let next = group.at(at.clone());
-                if !make.contains(&next) {
-                    make.push(next.clone());
-                }
-                last = Some(next);
-            }
-            // cpu and cpuset may be one hierarchy.
-            if let Some(last) = last.filter(|last| !to.contains(last)) {
-                to.push(last);
-            }
-        }
-        let mut origin: Vec<Group> = Vec::new();
-        for group in from {
-            if !origin.contains(group) {
-                origin.push(group.clone());
-            }
-        }
-        self.lost.push(
-            "placement: moved by a hook alone, `exec` joins the old group and `update` writes it".to_owned(),
-        );
-        Some(TreeMove { make, to, from: origin })
-    }
-
-    /// The pod's groups after the move: its own group in the class tree, or where it is.
-    fn pod_groups(&self, tree: Option<&TreeMove>) -> Option<Groups> {
+    /// The pod's groups: where it is, and in the class tree its own group there.
+    fn pod_groups(&self, tree: Option<&Tree>, groups: &Groups) -> Option<Groups> {
         let pod = self.facts.pod.as_ref()?;
-        match tree {
-            None => Some(pod.groups.clone()),
-            Some(tree) => moved(&self.facts.groups, tree).map(|group| match group.path.rsplit_once('/') {
-                Some((parent, _)) if tree.to.contains(group) => Some(group.at(parent)),
-                _ => pod_of(&pod.groups, group),
-            }),
-        }
+        groups.map(|group| match tree.filter(|tree| tree.branch.holds(group)) {
+            Some(tree) => tree.branch.pod(group),
+            None => pod_of(&pod.groups, group),
+        })
     }
 
     /// A moved group starts with the kernel's defaults: CPU time, CPUs and memory nodes go along.
     fn carry(&mut self, place: &Place<'_>) {
-        if place.tree.is_none() {
+        if !place.tree.is_some_and(Tree::moves) {
             return;
         }
         let cpu = self.facts.cpu;
@@ -262,28 +173,26 @@ impl Builder<'_> {
             }
         }
         if let Some(tree) = place.tree {
-            self.undo_low(place, tree, shape, identity);
+            self.undo_low(place, &tree.branch, shape, identity);
         }
         self.kube_identity(shape);
     }
 
     /// The tree's root and the class's group outlive the configuration that made them low: where that is over, it is
     /// said to them. (Identities that count on the whole chain are written for each class anyway, never at the root.)
-    fn undo_low(&mut self, place: &Place<'_>, tree: &TreeMove, shape: &TreeShape, identity: i8) {
+    fn undo_low(&mut self, place: &Place<'_>, branch: &Branch, shape: &TreeShape, identity: i8) {
+        let cpu = &place.groups.cpu;
         let (knob, normal) = match self.facts.ladder.rung {
             Rung::Idle => (Knob::Idle, 0),
             Rung::GroupIdentity2 => (Knob::Priority, 0),
-            Rung::Weight => (weight_knob(place.groups), DEFAULT_SHARES),
+            Rung::Weight => (weight_knob(place.groups), weight(cpu.version, DEFAULT_SHARES)),
             _ => return,
         };
-        let class = format!("{}/{}", shape.root, self.treatment.class.group_name());
-        let root = (Level::Tree, shape.root.clone(), !shape.offline_only);
-        let class = (Level::Class, class, identity >= 0 && knob != Knob::Priority);
+        let root = (Level::Tree, &branch.root, !shape.offline_only);
+        let class = (Level::Class, &branch.class, identity >= 0 && knob != Knob::Priority);
         for (level, path, _) in [root, class].into_iter().filter(|(.., is_online)| *is_online) {
-            let group = place.groups.cpu.at(path);
-            if tree.make.contains(&group) {
-                self.set(level, Some(&group), knob, Value::Int(normal), "online classes live here");
-            }
+            let group = cpu.at(path.clone());
+            self.set(level, Some(&group), knob, Value::Int(normal), "online classes live here");
         }
     }
 
@@ -296,13 +205,12 @@ impl Builder<'_> {
         // A pod may lower itself, and not the others of its class.
         let of_class = self.treatment.identity >= Some(0) || self.treatment.class == QosClass::Be;
         if let Some(tree) = place.tree.filter(|_| of_class) {
-            let at = |path: String| place.groups.cpu.at(path);
-            if for_siblings && shape.offline_only && tree.make.iter().any(|g| g.path == shape.root) {
+            let at = |path: &String| place.groups.cpu.at(path.clone());
+            if for_siblings && shape.offline_only {
                 // Against everything else on the node the root of the tree is what counts.
-                groups.push((Level::Tree, at(shape.root.clone())));
+                groups.push((Level::Tree, at(&tree.branch.root)));
             }
-            let class = format!("{}/{}", shape.root, self.treatment.class.group_name());
-            groups.push((Level::Class, at(class)));
+            groups.push((Level::Class, at(&tree.branch.class)));
             if !for_siblings {
                 groups.extend(pod);
             }
@@ -343,11 +251,8 @@ impl Builder<'_> {
             if let Some(batch) = batch {
                 self.batch(level, &groups, &batch, place.tree.is_some());
             }
-            let now = match level {
-                Level::Pod => self.facts.pod.as_ref().map_or(-1, |pod| pod.quota),
-                _ => self.facts.cpu.quota,
-            };
-            if self.treatment.unset_quota && self.facts.own.is_some() && now != -1 {
+            // Also where there is none now: another container of the pod may be the reason, and end first.
+            if self.treatment.unset_quota && self.facts.own.is_some() && self.facts.cpu.can_limit {
                 self.int(level, &groups, Knob::Quota, -1, "CPUs of its own are not throttled");
             }
         }
@@ -366,12 +271,7 @@ impl Builder<'_> {
                 batch.shares
             ));
         } else if !claimed {
-            let weight = if knob == Knob::Weight {
-                shares_to_weight(batch.shares).unwrap_or(batch.shares)
-            } else {
-                batch.shares
-            };
-            self.int(level, groups, knob, weight, "batch-cpu request");
+            self.int(level, groups, knob, weight(groups.cpu.version, batch.shares), "batch-cpu request");
         }
         let (period, quota_now, memory_now) = match (level, &self.facts.pod) {
             // The pod's group in the class tree has the kernel's default period, whatever kubelet's has.
@@ -441,12 +341,6 @@ impl Builder<'_> {
             }
         }
     }
-}
-
-/// The container's groups after a move.
-fn moved(groups: &Groups, tree: &TreeMove) -> Groups {
-    let to = |group: &Group| tree.to.iter().find(|to| to.mount == group.mount).unwrap_or(group).clone();
-    Groups { cpu: to(&groups.cpu), cpuset: groups.cpuset.as_ref().map(to), memory: groups.memory.clone() }
 }
 
 /// The pod's group in the hierarchy of a container's group.

@@ -68,6 +68,8 @@ pub struct CpuTime {
     pub weight: i64,
     /// CFS quota, microseconds per period; -1 is no limit.
     pub quota: i64,
+    /// Whether this kernel limits CPU time at all (`CONFIG_CFS_BANDWIDTH`).
+    pub can_limit: bool,
     /// CFS period, microseconds.
     pub period: i64,
     /// CFS burst, microseconds; 0 where there is none.

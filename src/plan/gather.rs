@@ -15,7 +15,7 @@ use crate::kernel::topology::Topology;
 use crate::policy::config::Placement;
 use crate::policy::treatment::{CpusRule, Treatment};
 use crate::qos::QosClass;
-use crate::record::{Claim, Record, Store, Who};
+use crate::record::{Claim, Store, Who};
 
 /// The kernel's default CFS period, microseconds.
 const DEFAULT_PERIOD: i64 = 100_000;
@@ -63,24 +63,23 @@ pub struct Seen {
 }
 
 impl Sources<'_> {
-    /// Reads the facts for a container at its place. `earlier` is its record, where this is not the first hook for it.
-    /// The caller holds the node lock where the treatment owns CPUs.
+    /// Reads the facts for a container at its place. `allowed` is what the engine lets it have, where that is known and
+    /// its group does not say so any more. The caller holds the node lock where the treatment owns CPUs.
     pub fn facts(
         &self,
         treatment: &Treatment,
         place: &Place,
         who: &Who,
-        earlier: Option<&Record>,
+        allowed: Option<CpuSet>,
     ) -> Result<Facts> {
         let groups = &place.groups;
-        let given = earlier.filter(|_| treatment.cpus != CpusRule::Keep);
         let seen = Seen {
             cpu: cpu_time(&groups.cpu, needs_weight(treatment))?,
             memory: if treatment.batch.is_some() { memory(groups)? } else { -1 },
             pod: place.pod.as_ref().map(|pod| self.pod(treatment, place, pod)).transpose()?,
-            cpus: match (given.and_then(|record| record.allowed.clone()), &groups.cpuset) {
+            cpus: match (allowed, &groups.cpuset) {
                 (Some(cpus), Some(_)) => Some(cpus),
-                (None, Some(cpuset)) => allowed(cpuset)?,
+                (None, Some(cpuset)) => self::allowed(cpuset)?,
                 (_, None) => None,
             },
             mems: match &groups.cpuset {
@@ -360,9 +359,10 @@ fn needs_weight(treatment: &Treatment) -> bool {
 
 fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
     let int = |knob| -> Result<Option<i64>> { Ok(group.read(knob)?.and_then(|value| value.int())) };
-    let quota = int(Knob::Quota)?.unwrap_or(-1);
+    let quota = int(Knob::Quota)?;
+    let (quota, can_limit) = (quota.unwrap_or(-1), quota.is_some());
     if !with_weight {
-        return Ok(CpuTime { weight: 0, quota, period: DEFAULT_PERIOD, burst: 0 });
+        return Ok(CpuTime { weight: 0, quota, can_limit, period: DEFAULT_PERIOD, burst: 0 });
     }
     let weight = match group.version {
         Version::V1 => Knob::Shares,
@@ -371,6 +371,7 @@ fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
     Ok(CpuTime {
         weight: int(weight)?.unwrap_or(0),
         quota,
+        can_limit,
         period: int(Knob::Period)?.unwrap_or(DEFAULT_PERIOD),
         burst: int(Knob::Burst)?.unwrap_or(0),
     })

@@ -6,11 +6,13 @@ pub mod exclusive;
 pub mod facts;
 pub mod gather;
 pub mod suppose;
+mod tree;
 
 use serde::{Deserialize, Serialize};
 
-pub use build::{TreeShape, build};
+pub use build::build;
 pub use cpus::share;
+pub use tree::{Branch, Mover, TreeShape};
 
 use crate::kernel::control::{Knob, Value};
 use crate::kernel::group::{Group, Groups};
@@ -74,12 +76,12 @@ pub struct Write {
     pub why: String,
 }
 
-/// The groups a container moves to when it is placed in the class tree.
+/// A container's way into the class tree. All empty for one that the runtime has put there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeMove {
     /// The groups to make where they are missing, parents first.
     pub make: Vec<Group>,
-    /// Where the container goes: `cpu` and `cpuset` only, so that memory and pids stay where others look.
+    /// Where the container goes; by a hook `cpu` and `cpuset` only, so that memory and pids stay where others look.
     pub to: Vec<Group>,
     /// Where it came from, in the same order.
     pub from: Vec<Group>,

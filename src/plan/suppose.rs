@@ -13,7 +13,7 @@ use crate::policy::treatment::Treatment;
 use crate::record::Who;
 
 /// The kernel's `cpu.shares` of a new group.
-const DEFAULT_SHARES: i64 = 1024;
+pub(super) const DEFAULT_SHARES: i64 = 1024;
 
 /// How many groups are looked at for one that has the files wanted.
 const MAX_LOOKS: usize = 500;
@@ -37,7 +37,13 @@ impl Default for Wanted {
 
 impl Wanted {
     fn time(self, version: Version) -> CpuTime {
-        CpuTime { weight: weight(version, self.shares), quota: self.quota, period: self.period, burst: 0 }
+        CpuTime {
+            weight: weight(version, self.shares),
+            quota: self.quota,
+            can_limit: true,
+            period: self.period,
+            burst: 0,
+        }
     }
 }
 

@@ -119,7 +119,7 @@ pub fn nothing_left(sandbox: &Sandbox) {
             names(&sandbox.run_dir().join(folder)).into_iter().map(|name| format!("{folder}/{name}")),
         );
     }
-    left.extend(groups_below(&sandbox.class_tree()));
+    left.extend(in_tree(sandbox));
     assert!(left.is_empty(), "left behind: {left:#?}\nlog:\n{}", sandbox.log());
 }
 
@@ -248,10 +248,16 @@ fn pool(id: &str, record: &Record, lse: &CpuSet, lsr: &CpuSet, broken: &mut Vec<
     }
 }
 
+/// The groups of pods and containers in the class tree: those of the classes stay.
+fn in_tree(sandbox: &Sandbox) -> impl Iterator<Item = String> {
+    let tree = sandbox.class_tree();
+    groups_below(&tree).into_iter().filter(move |group| group[tree.len()..].matches('/').count() > 1)
+}
+
 /// No group of the class tree is empty but for those around a treated container.
 fn tree(sandbox: &Sandbox, is_treated: &dyn Fn(&str) -> bool, broken: &mut Vec<String>) {
     for controller in ["cpu", "cpuset"] {
-        for group in groups_below(&sandbox.class_tree()) {
+        for group in in_tree(sandbox) {
             let dir = cgroup::dir(controller, &group);
             if dir.exists()
                 && walk::folders(&dir).is_empty()

@@ -12,16 +12,13 @@ use std::path::Path;
 
 use super::cli::PlanArgs;
 use super::{PROBLEM, Said, Session};
-use crate::annotations::Request;
 use crate::container::Place;
-use crate::container::state::is_sandbox;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::kernel::control::{Knob, Value};
 use crate::plan::suppose::Supposed;
 use crate::plan::{self, Level, Plan, Write};
 use crate::policy::config::OnError;
-use crate::policy::decide::Asked;
 use crate::policy::treatment::Treatment;
 use crate::record::{Record, Who};
 
@@ -89,18 +86,16 @@ pub(super) fn run(session: &Session, args: &PlanArgs) -> anyhow::Result<Said> {
 
 /// Goes the way of `createRuntime` up to the plan.
 fn consider(hook: &Hook, subject: &Subject) -> Outcome {
-    let request = Request::read(subject.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-    if request.is_empty() && !hook.config.kube_qos {
-        return Outcome::Untouched("no annotation asks for anything".to_owned());
-    }
-    let class = request.class.as_ref().and_then(|claim| claim.as_ref().ok()).map(|claim| claim.class);
     let failed = |error: Error, class| Outcome::Failed {
         refuses: hook.config.on_error(class) == OnError::Fail,
         error,
     };
-    if let Some(error) = request.first_error() {
-        return failed(error.clone(), class);
-    }
+    let request = match hook.request(&subject.annotations) {
+        Ok(Some(request)) => request,
+        Ok(None) => return Outcome::Untouched("no annotation asks for anything".to_owned()),
+        Err(failure) => return failed(failure.error, failure.class),
+    };
+    let class = request.claimed_class();
     let place = match &subject.place {
         Ok(place) => place,
         Err(error) => return failed(error.clone(), class),
@@ -113,14 +108,8 @@ fn consider(hook: &Hook, subject: &Subject) -> Outcome {
     }
     let mut who = subject.who.clone();
     who.pod_uid.clone_from(&place.pod_uid);
-    let asked = Asked {
-        request: &request,
-        namespace: who.namespace.as_deref(),
-        container: who.container.as_deref(),
-        kube_qos: place.kube_qos,
-        sandbox: is_sandbox(&subject.annotations),
-    };
-    let Some(treatment) = hook.rules().decide(&hook.config, &asked) else {
+    let treatment = hook.treatment(&request, &subject.annotations, &who, place.kube_qos);
+    let Some(treatment) = treatment else {
         return Outcome::Untouched("nothing it asks for leads to a treatment".to_owned());
     };
     match hook.sources().suppose(&subject.supposed, &treatment, place, &who) {
