@@ -25,5 +25,6 @@ pub mod policy;
 pub mod qos;
 pub mod quantity;
 pub mod record;
+pub mod runtime;
 #[cfg(feature = "tool")]
 pub mod tool;

@@ -42,6 +42,11 @@ impl Level {
     }
 }
 
+/// An error in the form in which runc writes its own to `--log`: a line of JSON, or of `key=value`.
+pub fn runtime_line(message: &str, as_json: bool) -> Vec<u8> {
+    line::of_runtime(message, as_json)
+}
+
 /// Writes events. Making one touches no file; every event opens what it needs, for a hook logs once.
 #[derive(Clone, Debug)]
 pub struct Logger {

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use super::pairs::Annotations;
 use crate::error::{Error, Result};
 
-/// How large a `config.json` may be; real ones are tens of kilobytes.
-const MAX_SPEC: u64 = 16 * 1024 * 1024;
+/// How large a `config.json` may be, in bytes; real ones are tens of kilobytes.
+pub const MAX_SPEC: u64 = 16 * 1024 * 1024;
 
 /// `linux.resources.cpu`, as far as it is of use.
 #[derive(Clone, Debug, Default, Deserialize)]

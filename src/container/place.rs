@@ -43,7 +43,6 @@ impl Place {
     }
 
     /// A container that the runtime was told to put elsewhere than the engine wanted it: its pod is the engine's.
-    #[must_use]
     pub fn of_engine(self, roots: &Roots, path: &str) -> Result<Self> {
         let engine = Self::at(wanted(roots, path)?);
         Ok(Self { groups: self.groups, inner: self.inner, ..engine })

@@ -5,6 +5,7 @@ mod finish;
 mod release;
 pub mod repair;
 mod shared;
+pub mod update;
 mod verify;
 
 use std::io::Read;
@@ -30,7 +31,7 @@ use crate::qos::{KubeQos, QosClass};
 use crate::record::{Store, Who};
 
 /// Where the kill switch is, whatever the configuration says.
-const DEFAULT_RUN: &str = "/run/plimsoll";
+pub(crate) const DEFAULT_RUN: &str = "/run/plimsoll";
 
 /// A stage of the OCI lifecycle (runtime-spec, "Lifecycle").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

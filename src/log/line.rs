@@ -129,6 +129,22 @@ impl<'a> Line<'a> {
     }
 }
 
+/// An error as runc writes one to its log (logrus' JSON and text formatters).
+pub(super) fn of_runtime(message: &str, as_json: bool) -> Vec<u8> {
+    let time = rfc3339(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+    let mut out = Vec::with_capacity(512);
+    if as_json {
+        out.extend_from_slice(b"{\"level\":\"error\",\"msg\":");
+        quote(&mut out, message, "");
+        out.extend_from_slice(format!(",\"time\":\"{time}\"}}\n").as_bytes());
+    } else {
+        out.extend_from_slice(format!("time=\"{time}\" level=error msg=").as_bytes());
+        quote(&mut out, message, "");
+        out.push(b'\n');
+    }
+    out
+}
+
 /// The longest prefix of at most `most` bytes that cuts no character.
 fn prefix(text: &str, most: usize) -> &str {
     let mut end = most.min(text.len());

@@ -109,6 +109,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The container's values that its runtime writes too, where it is told them.
+    pub fn of_runtime(&self) -> impl Iterator<Item = &Write> {
+        self.writes.iter().filter(|write| {
+            let is_own = self.groups.of(write.knob.controller()) == Some(&write.group);
+            write.level == Level::Container && is_own
+        })
+    }
+
     /// The value planned for a knob at a level.
     pub fn value(&self, level: Level, knob: Knob) -> Option<&Value> {
         self.writes.iter().find(|write| write.level == level && write.knob == knob).map(|write| &write.value)

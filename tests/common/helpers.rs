@@ -15,6 +15,7 @@ pub fn dist(name: &str) -> PathBuf {
     }
     let built = match name {
         "plimsoll-hook" => option_env!("CARGO_BIN_EXE_plimsoll-hook"),
+        "plimsoll-runtime" => option_env!("CARGO_BIN_EXE_plimsoll-runtime"),
         "plimsoll" => option_env!("CARGO_BIN_EXE_plimsoll"),
         _ => None,
     };

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::bundle::Bundle;
-use super::{cgroup, wait_for};
+use super::{cgroup, dist, wait_for};
 
 /// What a command did.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ impl Ran {
 pub struct Sandbox {
     prefix: String,
     folder: TempDir,
+    /// The runtime's program where it is not runc itself.
+    runtime: Option<PathBuf>,
 }
 
 impl Sandbox {
@@ -62,9 +64,20 @@ impl Sandbox {
             }
         };
         let folder = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
-        let sandbox = Self { prefix, folder };
+        let sandbox = Self { prefix, folder, runtime: None };
         sandbox.config("");
         sandbox
+    }
+
+    /// The same, with every runtime command going through `plimsoll-runtime`.
+    pub fn wrapped(name: &str) -> Self {
+        Self::new(name).with_runtime(dist("plimsoll-runtime"))
+    }
+
+    /// The same with another program as the runtime.
+    pub fn with_runtime(mut self, program: PathBuf) -> Self {
+        self.runtime = Some(program);
+        self
     }
 
     /// `plimsoll-test-<name>-<pid>-<n>`.
@@ -132,34 +145,16 @@ impl Sandbox {
 
     /// Runs a program with these bytes on stdin and waits for it.
     pub fn command_with(&self, program: impl AsRef<Path>, args: &[&str], input: &[u8]) -> Ran {
-        let mut child = Command::new(program.as_ref())
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|e| panic!("start {}: {e}; run make deps", program.as_ref().display()));
-        let mut stdin = child.stdin.take().unwrap();
-        let output = thread::scope(|scope| {
-            // A program that reads only part of it makes this fail, which is its right.
-            scope.spawn(move || stdin.write_all(input));
-            child.wait_with_output().unwrap()
-        });
-        Ran {
-            status: output.status,
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        let mut command = Command::new(program.as_ref());
+        command.args(args);
+        feed(command, input)
     }
 
     /// The runc command line up to and with the sandbox's own state folder.
     pub fn runc_command(&self) -> Command {
-        let program = ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"]
-            .into_iter()
-            .find(|p| Path::new(p).exists())
-            .unwrap_or("runc");
+        let program = self.runtime.clone().unwrap_or_else(real_runc);
         let mut command = Command::new(program);
-        command.arg("--root").arg(self.runc_root());
+        command.arg("--root").arg(self.runc_root()).env("PLIMSOLL_CONFIG", self.config_path());
         command
     }
 
@@ -222,10 +217,9 @@ impl Sandbox {
 
     /// `runc update` with the JSON of `linux.resources`, as containerd sends it.
     pub fn update_resources(&self, id: impl AsRef<str>, resources: &Value) -> Ran {
-        let command = self.runc_command();
-        let mut args: Vec<&str> = command.get_args().map(|a| a.to_str().unwrap()).collect();
-        args.extend(["update", "--resources=-", id.as_ref()]);
-        self.command_with(command.get_program(), &args, resources.to_string().as_bytes())
+        let mut command = self.runc_command();
+        command.args(["update", "--resources=-", id.as_ref()]);
+        feed(command, resources.to_string().as_bytes())
     }
 
     /// Deletes a container that has stopped.
@@ -281,6 +275,36 @@ impl Sandbox {
             .unwrap();
         Ran { status, stdout: fs::read_to_string(out).unwrap(), stderr: fs::read_to_string(err).unwrap() }
     }
+}
+
+/// Runs a command with these bytes on stdin and waits for it.
+fn feed(mut command: Command, input: &[u8]) -> Ran {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("start {command:?}: {e}; run make deps"));
+    let mut stdin = child.stdin.take().unwrap();
+    let output = thread::scope(|scope| {
+        // A program that reads only part of it makes this fail, which is its right.
+        scope.spawn(move || stdin.write_all(input));
+        child.wait_with_output().unwrap()
+    });
+    Ran {
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// The machine's runc.
+pub fn real_runc() -> PathBuf {
+    ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .unwrap_or("runc")
+        .into()
 }
 
 impl Drop for Sandbox {

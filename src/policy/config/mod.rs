@@ -16,7 +16,8 @@ pub use choice::{CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
 pub(in crate::policy) use load::read;
 pub use load::{MAX_FILE_BYTES, MAX_FILES};
 pub use sections::{
-    Claims, ClassConfig, Classes, Config, Cpusets, Exclusive, Identity, Koordinator, Log, Paths, SystemCpus,
+    Claims, ClassConfig, Classes, Config, Cpusets, Exclusive, Identity, Koordinator, Log, Paths, Runtime,
+    SystemCpus,
 };
 
 use crate::qos::QosClass;

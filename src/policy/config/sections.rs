@@ -32,6 +32,8 @@ section! {
             paths: Paths;
             /// The log of the hook. An engine throws away what a hook prints, so this is where to look.
             log: Log;
+            /// The runtime under plimsoll-runtime.
+            runtime: Runtime;
             /// CPU identity: who runs first when CPUs are short.
             identity: Identity;
             /// Who may ask for more than LS.
@@ -70,6 +72,15 @@ section! {
         journal: bool = true, Flag;
         /// How large the log file may get, in bytes. It and one older file of that size are kept.
         max_bytes: u64 = 1_048_576, Int(65_536, 1_073_741_824);
+    }
+}
+
+section! {
+    /// The runtime under plimsoll-runtime.
+    pub struct Runtime {
+        /// The real runtime's program; empty for the first of runc, crun and youki in PATH. A link to plimsoll-runtime
+        /// with the name plimsoll-runtime-crun runs crun whatever stands here, and likewise for the others.
+        path: Option<PathBuf> = None, OptionalPath;
     }
 }
 

@@ -1,0 +1,151 @@
+//! `create`, `run` and `restore`: the bundle is prepared before the runtime reads it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value as Json, json};
+
+use super::args::{Call, Verb};
+use super::spec::{Spec, Unread};
+use super::values;
+use crate::annotations::Request;
+use crate::container::kube::Driver;
+use crate::container::{Edits, Place, State, edits, place};
+use crate::error::Error;
+use crate::hook::{Failure, Hook};
+use crate::kernel::control::{Knob, Value};
+use crate::plan::suppose::Supposed;
+use crate::plan::{self, Mover, Plan, TreeShape};
+use crate::policy::treatment::{CpusRule, Treatment};
+use crate::record::Who;
+
+/// What goes into a bundle.
+pub(super) struct Ours<'a> {
+    /// The hook's program.
+    pub(super) program: &'a Path,
+    /// The configuration it is to use, where that is not the usual one.
+    pub(super) config: Option<&'a Path>,
+}
+
+/// Prepares the bundle of a container that asks for something: edits what the runtime or systemd own, and puts the
+/// hooks in for the rest. The bundle of one that asks for nothing is not touched.
+///
+/// A container that cannot be planned for gets the hooks alone: they try again, and the policy decides there.
+pub(super) fn prepare(hook: &Hook, call: &Call, ours: &Ours<'_>) -> Result<(), Failure> {
+    let id = call.id.as_deref().ok_or_else(|| Error::invalid("the command line", "no container id"))?;
+    let bundle = call.value(&["bundle", "b"]).map_or_else(|| PathBuf::from("."), PathBuf::from);
+    // crun's --config.
+    let name = call.value(&["config", "f"]).unwrap_or_else(|| OsStr::new("config.json"));
+    let file = bundle.join(name);
+    let unread = Unread::open(&file, ours.program)?;
+    let request = hook.request(&unread.annotations);
+    if matches!(request, Ok(None)) && !unread.is_edited {
+        return Ok(());
+    }
+    let class = match &request {
+        Ok(request) => request.as_ref().and_then(Request::claimed_class),
+        Err(failure) => failure.class,
+    };
+    let annotations = unread.annotations.clone();
+    let fail = |error| Failure { class, error };
+    let mut spec = unread.read(ours.program).map_err(fail)?;
+    let mut edits = Edits::default();
+    let is_wanted = match &request {
+        Ok(None) => false,
+        Err(_) => true,
+        Ok(Some(request)) => {
+            let state = State { id: id.parse().map_err(fail)?, pid: None, bundle: None, annotations };
+            match planned(hook, call, &spec, &state, request) {
+                Ok(None) => false,
+                Ok(Some(plan)) => {
+                    // A checkpoint was made of the groups and values there were.
+                    if call.verb != Some(Verb::Restore) {
+                        let driver = systemd(call, &spec);
+                        edit(&mut spec, &plan, driver, id, &mut edits).map_err(fail)?;
+                    }
+                    true
+                }
+                Err(_) => true,
+            }
+        }
+    };
+    if is_wanted {
+        spec.add_hooks(ours.program, ours.config, &edits).map_err(fail)?;
+    }
+    spec.write().map_err(fail)
+}
+
+/// What the container would get, with all that the runtime can do; none where nothing comes of its request.
+fn planned(
+    hook: &Hook,
+    call: &Call,
+    spec: &Spec,
+    state: &State,
+    request: &Request,
+) -> Result<Option<Plan>, Error> {
+    let path = spec.cgroups_path().unwrap_or(state.id.as_str());
+    let place = Place::at(place::wanted(&hook.roots, path)?);
+    let who = Who { pod_uid: place.pod_uid.clone(), ..state.who() };
+    let Some(mut treatment) = hook.treatment(request, &state.annotations, &who, place.kube_qos) else {
+        return Ok(None);
+    };
+    let memory = spec.get("/linux/resources/memory/limit").and_then(Json::as_i64);
+    let supposed = Supposed::of("linux.resources", &spec.cpu()?, memory)?;
+    let facts = hook.sources().suppose(&supposed, &treatment, &place, &who)?;
+    if facts.refusal.is_some() {
+        treatment = Treatment { cpus: CpusRule::SharedPool, ..treatment };
+    }
+    let shape = TreeShape {
+        mover: Mover::Runtime(systemd(call, spec)),
+        ..hook.shape_at(&facts.groups.cpu, treatment.class)
+    };
+    let mut plan = plan::build(&treatment, &facts, &shape);
+    // What the engine says already is not edited; and CPUs chosen here are claimed by the hook, under the lock.
+    plan.writes.retain(|write| match (write.knob, &write.value) {
+        (Knob::Cpus, _) if treatment.cpus == CpusRule::Allocate => false,
+        (Knob::Quota, _) if treatment.cpus == CpusRule::Allocate => false,
+        (Knob::Cpus, Value::Set(cpus)) => !cpus.is_empty() && supposed.cpus.as_ref() != Some(cpus),
+        (Knob::Quota, Value::Int(quota)) => supposed.container.quota != *quota,
+        (Knob::MemoryLimit, Value::Int(limit)) => supposed.memory[0].unwrap_or(-1) != *limit,
+        _ => true,
+    });
+    Ok(Some(plan))
+}
+
+fn systemd(call: &Call, spec: &Spec) -> Driver {
+    let is_unit = spec.cgroups_path().is_some_and(|path| !path.starts_with('/') && path.contains(':'));
+    if call.systemd && is_unit { Driver::Systemd } else { Driver::Cgroupfs }
+}
+
+fn edit(spec: &mut Spec, plan: &Plan, driver: Driver, id: &str, edits: &mut Edits) -> Result<(), Error> {
+    if plan.tree.is_some() && plan.groups.cpu.path != spec.cgroups_path().unwrap_or_default() {
+        let path = match driver {
+            Driver::Cgroupfs => plan.groups.cpu.path.clone(),
+            Driver::Systemd => {
+                let slice =
+                    plan.groups.cpu.parent().map_or_else(String::new, |slice| slice.name().to_owned());
+                format!("{slice}:plimsoll:{id}")
+            }
+        };
+        spec.set(edits::CGROUPS_PATH, json!(path), edits)?;
+    }
+    for write in plan.of_runtime() {
+        let Some((pointer, value)) = values::in_resources(write) else { continue };
+        let pointer = format!("/linux/resources{pointer}");
+        if write.knob == Knob::MemoryLimit {
+            // Memory and swap together must not be less than memory.
+            let swap = "/linux/resources/memory/swap";
+            if let Some(limit) = spec.get(swap).and_then(Json::as_i64).filter(|swap| *swap > 0) {
+                let wanted = write.value.int().unwrap_or(-1);
+                let as_memory = spec.get(&pointer).and_then(Json::as_i64) == Some(limit);
+                if as_memory || wanted < 0 || wanted > limit {
+                    spec.set(swap, value.clone(), edits)?;
+                }
+            }
+        }
+        if spec.get(&pointer) != Some(&value) {
+            spec.set(&pointer, value, edits)?;
+        }
+    }
+    Ok(())
+}

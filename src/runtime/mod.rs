@@ -1,0 +1,131 @@
+//! `plimsoll-runtime`: an OCI runtime to the engine, the real one underneath.
+//!
+//! It does its part for `create`, `run`, `restore` and `update` of containers that ask for something, and becomes the
+//! real runtime for everything else: same process, same arguments, same open files. Whatever goes wrong in it starts
+//! the container through the real runtime and is logged, unless the policy says otherwise.
+
+pub mod args;
+mod create;
+pub mod real;
+mod spec;
+mod update;
+mod values;
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use args::{Call, Verb};
+use create::Ours;
+
+use crate::error::{Error, Result};
+use crate::hook::{Failure, Hook};
+use crate::kernel::fs::Roots;
+use crate::log::{self, Level, Logger};
+use crate::policy::config::{self, Config, OnError};
+use crate::record::Store;
+
+/// Names another configuration than [`config::DEFAULT_PATH`]: an engine gives its runtime no arguments of ours.
+pub const CONFIG_VARIABLE: &str = "PLIMSOLL_CONFIG";
+
+/// The hook's program, beside the wrapper's.
+const HOOK: &str = "plimsoll-hook";
+
+/// Runs one call: what the program `plimsoll-runtime` does. Returns only where the real runtime was a child, or could
+/// not be had.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let (name, args) = match args.split_first() {
+        Some((name, args)) => (name.clone(), args),
+        None => (OsString::from("plimsoll-runtime"), &[][..]),
+    };
+    let call = Call::read(args);
+    match run(&name, &call, args) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&call, &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(name: &OsStr, call: &Call, args: &[OsString]) -> Result<ExitCode> {
+    let own_config = env::var_os(CONFIG_VARIABLE).map(PathBuf::from);
+    let file = own_config.as_deref().unwrap_or_else(|| Path::new(config::DEFAULT_PATH));
+    let config = Config::load(file);
+    let configured = config.as_ref().ok().and_then(|config| config.runtime.path.clone());
+    let program = real::find(name, configured.as_deref())?;
+    if let Some(verb) = call.verb.filter(|_| is_host_root()) {
+        match config.and_then(|config| Hook::new(Roots::default(), config)) {
+            Ok(hook) => {
+                let is_off = hook.store.is_disabled() || Store::at(crate::hook::DEFAULT_RUN).is_disabled();
+                if !is_off && verb == Verb::Update {
+                    if let Some(code) = update::run(&hook, call, args, &program)? {
+                        return Ok(code);
+                    }
+                } else if !is_off {
+                    create(&hook, call, own_config.as_deref())?;
+                }
+            }
+            Err(error) => {
+                // What the policy would have been is not known.
+                let logger = Logger::new(&Config::default());
+                log(&logger, call, "passed through: the configuration cannot be used", &error);
+            }
+        }
+    }
+    Err(real::become_it(&program, args))
+}
+
+fn create(hook: &Hook, call: &Call, config: Option<&Path>) -> Result<()> {
+    let prepared = own_hook()
+        .map_err(Failure::from)
+        .and_then(|program| create::prepare(hook, call, &Ours { program: &program, config }));
+    let Err(Failure { class, error }) = prepared else { return Ok(()) };
+    if hook.config.on_error(class) == OnError::Fail {
+        log(&hook.logger, call, "container refused", &error);
+        return Err(error);
+    }
+    log(&hook.logger, call, "container left as it was", &error);
+    Ok(())
+}
+
+/// The hook's program.
+fn own_hook() -> Result<PathBuf> {
+    let link = Path::new("/proc/self/exe");
+    let own = fs::read_link(link).map_err(|e| Error::os("read", link, &e))?;
+    let hook = own.with_file_name(HOOK);
+    match fs::metadata(&hook) {
+        Ok(_) => Ok(hook),
+        Err(e) => Err(Error::os("find the hook", &hook, &e).hint("install it beside plimsoll-runtime")),
+    }
+}
+
+/// Whether this is root of the machine: anybody else's runtime can write neither groups nor records.
+fn is_host_root() -> bool {
+    // In a user namespace uid 0 is somebody else outside (user_namespaces(7)).
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    nix::unistd::geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+fn log(logger: &Logger, call: &Call, message: &str, error: &Error) {
+    let text = error.to_string();
+    let id = call.id.as_deref().unwrap_or("?");
+    logger.log(Level::Error, message, &[("stage", "runtime"), ("container", id), ("errors", &text)]);
+}
+
+/// Says an error of the wrapper's own where an engine looks for it: on standard error, and at the end of `--log`
+/// (containerd shows the last line of level `error`).
+fn complain(call: &Call, error: &Error) {
+    let text = format!("plimsoll-runtime: {error}");
+    eprintln!("{text}");
+    let Some(path) = &call.log else { return };
+    let line = log::runtime_line(&text, call.log_is_json);
+    let written =
+        OpenOptions::new().append(true).create(true).open(path).and_then(|mut file| file.write_all(&line));
+    if let Err(e) = written {
+        eprintln!("plimsoll-runtime: {}", Error::os("write", path, &e));
+    }
+}

@@ -1,0 +1,232 @@
+//! A bundle's `config.json`, edited as JSON values: what Plimsoll does not know stays as it is, and in its place.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::container::bundle::{Cpu, MAX_SPEC};
+use crate::container::{Edits, edits};
+use crate::error::{Error, Result};
+use crate::hook::Stage;
+
+/// How long a runtime waits for the hook, in seconds. The hook itself waits for nothing longer than its lock budget.
+const TIMEOUT: u32 = 10;
+
+/// The hook's environment: nothing of the engine's.
+const ENV: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The stages the hook is put into.
+const STAGES: [Stage; 3] = [Stage::CreateRuntime, Stage::Poststart, Stage::Poststop];
+
+/// A `config.json`.
+#[derive(Debug)]
+pub(super) struct Spec {
+    file: PathBuf,
+    text: Vec<u8>,
+    value: Value,
+}
+
+/// What has to be known of one before it is worth reading whole.
+#[derive(Debug, Default, Deserialize)]
+struct Glance {
+    #[serde(default)]
+    annotations: Option<Map<String, Value>>,
+    #[serde(default)]
+    hooks: Option<Hooks>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Hooks {
+    #[serde(rename = "createRuntime", default)]
+    create_runtime: Option<Vec<Value>>,
+}
+
+/// A file that was glanced at.
+#[derive(Debug)]
+pub(super) struct Unread {
+    file: PathBuf,
+    text: Vec<u8>,
+    /// Its annotations.
+    pub(super) annotations: Vec<(String, String)>,
+    /// Whether the wrapper has been here before.
+    pub(super) is_edited: bool,
+}
+
+impl Unread {
+    /// Reads the file; `hook` is the program the wrapper puts in.
+    pub(super) fn open(file: &Path, hook: &Path) -> Result<Self> {
+        let open = File::open(file).map_err(|e| Error::os("read", file, &e))?;
+        let mut text = Vec::with_capacity(32 * 1024);
+        open.take(MAX_SPEC + 1).read_to_end(&mut text).map_err(|e| Error::os("read", file, &e))?;
+        if text.len() as u64 > MAX_SPEC {
+            return Err(Error::invalid(file.display().to_string(), format!("longer than {MAX_SPEC} bytes")));
+        }
+        let glance: Glance = serde_json::from_slice(&text).map_err(|e| not_a_spec(file, &e.to_string()))?;
+        let string = |(key, value): (String, Value)| match value {
+            Value::String(text) => Ok((key, text)),
+            _ => Err(not_a_spec(file, &format!("annotation {key} is not a string"))),
+        };
+        let annotations = glance.annotations.unwrap_or_default().into_iter().map(string);
+        let hooks = glance.hooks.and_then(|hooks| hooks.create_runtime).unwrap_or_default();
+        Ok(Self {
+            annotations: annotations.collect::<Result<_>>()?,
+            is_edited: hooks.iter().any(|entry| is_own(entry, hook)),
+            file: file.to_owned(),
+            text,
+        })
+    }
+
+    /// Reads all of it, and takes out what the wrapper put in when it was here before.
+    pub(super) fn read(self, hook: &Path) -> Result<Spec> {
+        let value = serde_json::from_slice(&self.text);
+        let value: Value = value.map_err(|e| not_a_spec(&self.file, &e.to_string()))?;
+        let mut spec = Spec { value, file: self.file, text: self.text };
+        if self.is_edited {
+            spec.undo(hook)?;
+        }
+        Ok(spec)
+    }
+}
+
+fn not_a_spec(file: &Path, why: &str) -> Error {
+    Error::invalid(file.display().to_string(), format!("not an OCI config.json: {why}"))
+}
+
+/// Whether an entry of a list of hooks is the wrapper's.
+fn is_own(entry: &Value, hook: &Path) -> bool {
+    entry.get("path").and_then(Value::as_str).is_some_and(|path| Path::new(path) == hook)
+}
+
+impl Spec {
+    /// `linux.cgroupsPath`; none where it is empty.
+    pub(super) fn cgroups_path(&self) -> Option<&str> {
+        self.value.pointer(edits::CGROUPS_PATH)?.as_str().filter(|path| !path.is_empty())
+    }
+
+    /// `linux.resources.cpu`.
+    pub(super) fn cpu(&self) -> Result<Cpu> {
+        match self.value.pointer("/linux/resources/cpu") {
+            None | Some(Value::Null) => Ok(Cpu::default()),
+            Some(cpu) => Cpu::deserialize(cpu).map_err(|e| not_a_spec(&self.file, &e.to_string())),
+        }
+    }
+
+    /// The value at a JSON pointer; none where it is null.
+    pub(super) fn get(&self, pointer: &str) -> Option<&Value> {
+        self.value.pointer(pointer).filter(|value| !value.is_null())
+    }
+
+    /// Puts a value at a JSON pointer, and notes what was there. Objects on the way to it are made.
+    pub(super) fn set(&mut self, pointer: &str, value: Value, edits: &mut Edits) -> Result<()> {
+        edits.note(pointer, self.get(pointer).cloned());
+        self.put(pointer, Some(value))
+    }
+
+    fn put(&mut self, pointer: &str, value: Option<Value>) -> Result<()> {
+        let (parents, last) = pointer.rsplit_once('/').unwrap_or_default();
+        let mut at = &mut self.value;
+        for name in parents.split('/').skip(1) {
+            let object = object(at, &self.file, pointer)?;
+            if value.is_none() && !object.contains_key(name) {
+                return Ok(());
+            }
+            at = object.entry(name).or_insert(Value::Null);
+        }
+        let object = object(at, &self.file, pointer)?;
+        match value {
+            Some(value) => drop(object.insert(last.to_owned(), value)),
+            None => drop(object.shift_remove(last)),
+        }
+        Ok(())
+    }
+
+    /// Puts the hook at the end of each stage's list: after the engine's own, so that its values stand.
+    pub(super) fn add_hooks(&mut self, hook: &Path, config: Option<&Path>, edits: &Edits) -> Result<()> {
+        for stage in STAGES {
+            let mut args = vec![json!("plimsoll-hook"), json!(stage.name())];
+            if let Some(config) = config {
+                args.extend([json!("--config"), json!(config)]);
+            }
+            if stage == Stage::CreateRuntime {
+                args.extend([json!("--engine"), json!(edits.text())]);
+            }
+            let entry = json!({"path": hook, "args": args, "env": [ENV], "timeout": TIMEOUT});
+            let hooks = object(&mut self.value, &self.file, "hooks")?.entry("hooks").or_insert(Value::Null);
+            let list = object(hooks, &self.file, "hooks")?.entry(stage.name()).or_insert(Value::Null);
+            if list.is_null() {
+                *list = json!([]);
+            }
+            let list = list.as_array_mut();
+            let what = || not_a_spec(&self.file, &format!("hooks.{} is not a list", stage.name()));
+            list.ok_or_else(what)?.push(entry);
+        }
+        Ok(())
+    }
+
+    /// Takes out the hooks, and puts back what was there before the wrapper's last visit.
+    fn undo(&mut self, hook: &Path) -> Result<()> {
+        let mut edits = Edits::default();
+        for stage in STAGES {
+            let list = self.value.get_mut("hooks").and_then(|hooks| hooks.get_mut(stage.name()));
+            let Some(list) = list.and_then(Value::as_array_mut) else { continue };
+            for entry in list.iter().filter(|entry| is_own(entry, hook)) {
+                let args = entry.get("args").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+                let noted = args.iter().skip_while(|arg| arg.as_str() != Some("--engine")).nth(1);
+                if let Some(text) = noted.and_then(Value::as_str) {
+                    edits = Edits::parse(text)?;
+                }
+            }
+            list.retain(|entry| !is_own(entry, hook));
+        }
+        let undone: Vec<(String, Option<Value>)> =
+            edits.undone().map(|(pointer, value)| (pointer.to_owned(), value.cloned())).collect();
+        undone.into_iter().try_for_each(|(pointer, value)| self.put(&pointer, value))
+    }
+
+    /// Writes the file: whole or not at all, with the mode and the owner it had. A link stays one.
+    pub(super) fn write(&self) -> Result<()> {
+        let text = serde_json::to_vec(&self.value).map_err(|e| not_a_spec(&self.file, &e.to_string()))?;
+        if text == self.text {
+            return Ok(());
+        }
+        let file = fs::canonicalize(&self.file).map_err(|e| Error::os("read", &self.file, &e))?;
+        let new = file.with_file_name(format!(".config.json.plimsoll-{}", std::process::id()));
+        let written = write_new(&file, &new, &text);
+        if written.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        written
+    }
+}
+
+fn write_new(file: &Path, new: &Path, text: &[u8]) -> Result<()> {
+    let meta = fs::metadata(file).map_err(|e| Error::os("read", file, &e))?;
+    let fail = |op: &'static str| move |e: std::io::Error| Error::os(op, new, &e);
+    let mut out = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(meta.mode() & 0o7777)
+        .open(new)
+        .map_err(fail("make"))?;
+    out.write_all(text).map_err(fail("write"))?;
+    let made = out.metadata().map_err(fail("read"))?;
+    if (made.uid(), made.gid()) != (meta.uid(), meta.gid()) {
+        fchown(&out, Some(meta.uid()), Some(meta.gid())).map_err(fail("give the owner of config.json to"))?;
+    }
+    if made.mode() != meta.mode() {
+        out.set_permissions(meta.permissions()).map_err(fail("give the mode of config.json to"))?;
+    }
+    fs::rename(new, file).map_err(|e| Error::os("replace", file, &e))
+}
+
+/// A value as an object; null becomes an empty one.
+fn object<'v>(value: &'v mut Value, file: &Path, what: &str) -> Result<&'v mut Map<String, Value>> {
+    if value.is_null() {
+        *value = Value::Object(Map::new());
+    }
+    value.as_object_mut().ok_or_else(|| not_a_spec(file, &format!("{what}: not an object")))
+}

@@ -1,0 +1,148 @@
+//! `update`: the runtime is a child here, so that the treatment can be brought back after it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitCode, ExitStatus, Stdio};
+
+use serde::Deserialize;
+use serde_json::{Map, Value as Json};
+
+use super::args::Call;
+use super::{real, values};
+use crate::container::bundle::Cpu;
+use crate::error::{Error, Result};
+use crate::hook::Hook;
+use crate::hook::update::Wishes;
+use crate::log::Level;
+use crate::record::{ContainerId, Record};
+
+/// How much of an update's JSON is read; real ones are a few kilobytes.
+const MAX_RESOURCES: u64 = 16 * 1024 * 1024;
+
+/// What the runtime was given, and what it is to be given instead.
+struct Given {
+    wishes: Wishes,
+    /// The JSON, where it is not flags that say it.
+    resources: Option<Json>,
+}
+
+/// Runs an update of a treated container. Returns how it ended; none where the container is not Plimsoll's.
+///
+/// # Errors
+///
+/// The runtime cannot be started, or its JSON not be handed on.
+pub(super) fn run(hook: &Hook, call: &Call, args: &[OsString], program: &Path) -> Result<Option<ExitCode>> {
+    let Some((id, record)) = treated(hook, call) else { return Ok(None) };
+    let mut input = None;
+    let given = match call.value(&["resources", "r"]) {
+        Some(file) => {
+            let bytes = read(file)?;
+            let given = from_json(&bytes);
+            input = Some(bytes);
+            given
+        }
+        None => from_flags(call),
+    };
+    let Ok(given) = given else {
+        // Not for us to complain of: the runtime sees it as it was given.
+        return delegate(program, args, input.as_deref()).map(|status| Some(code(status)));
+    };
+    let (update, error) = hook.update(record, &given.wishes);
+    let mut errors: Vec<Error> = error.into_iter().collect();
+    let (args, input) = match given.resources {
+        Some(mut resources) => {
+            for (pointer, value) in update.owned().filter_map(values::in_resources) {
+                put(&mut resources, pointer, value);
+            }
+            let from_input = call.without(&["resources", "r"]).with(&[("resources", "-".to_owned())]);
+            (from_input, Some(resources.to_string().into_bytes()))
+        }
+        None => {
+            let owned: Vec<(&str, String)> = update.owned().filter_map(values::as_flag).collect();
+            (call.with(&owned), None)
+        }
+    };
+    errors.extend(hook.make_way(&update));
+    let status = delegate(program, &args, input.as_deref());
+    errors.extend(hook.after_update(&id, update, status.as_ref().is_ok_and(ExitStatus::success)));
+    if !errors.is_empty() {
+        let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let fields = [("container", id.as_str()), ("errors", text.as_str())];
+        hook.logger.log(Level::Error, "container updated, and treated again in part", &fields);
+    }
+    status.map(|status| Some(code(status)))
+}
+
+/// The container's record, where it is treated.
+fn treated(hook: &Hook, call: &Call) -> Option<(ContainerId, Record)> {
+    let id: ContainerId = call.id.as_deref()?.parse().ok()?;
+    let record = hook.store.load(&id).ok().flatten().filter(Record::is_live)?;
+    Some((id, record))
+}
+
+fn read(file: &OsStr) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let name = Path::new(file);
+    let read = match file.as_encoded_bytes() {
+        b"-" => std::io::stdin().lock().take(MAX_RESOURCES).read_to_end(&mut bytes),
+        _ => File::open(name).and_then(|open| open.take(MAX_RESOURCES).read_to_end(&mut bytes)),
+    };
+    read.map(|_| bytes).map_err(|e| Error::os("read --resources", name, &e))
+}
+
+fn from_json(bytes: &[u8]) -> Result<Given, serde_json::Error> {
+    let resources: Json = serde_json::from_slice(bytes)?;
+    let cpu = resources.get("cpu").filter(|cpu| !cpu.is_null());
+    let cpu = cpu.map(Cpu::deserialize).transpose()?.unwrap_or_default();
+    let memory = resources.pointer("/memory/limit").and_then(Json::as_i64);
+    if !resources.is_object() {
+        return Err(serde::de::Error::custom("not an object"));
+    }
+    Ok(Given { wishes: Wishes { cpu, memory }, resources: Some(resources) })
+}
+
+fn from_flags(call: &Call) -> Result<Given, serde_json::Error> {
+    let text = |name: &str| call.value(&[name]).and_then(OsStr::to_str);
+    let cpu = Cpu {
+        shares: text("cpu-share").and_then(|text| text.parse().ok()),
+        quota: text("cpu-quota").and_then(|text| text.parse().ok()),
+        period: text("cpu-period").and_then(|text| text.parse().ok()),
+        cpus: text("cpuset-cpus").map(str::to_owned),
+        mems: text("cpuset-mems").map(str::to_owned),
+    };
+    let memory = text("memory").and_then(|text| text.parse().ok());
+    Ok(Given { wishes: Wishes { cpu, memory }, resources: None })
+}
+
+fn put(resources: &mut Json, pointer: &str, value: Json) {
+    let Some((parent, name)) = pointer.trim_start_matches('/').split_once('/') else { return };
+    let Some(parts) = resources.as_object_mut() else { return };
+    let part = parts.entry(parent).or_insert(Json::Null);
+    if part.is_null() {
+        *part = Json::Object(Map::new());
+    }
+    if let Some(part) = part.as_object_mut() {
+        part.insert(name.to_owned(), value);
+    }
+}
+
+/// Runs the runtime as a child, with these bytes on its standard input if there are any.
+fn delegate(program: &Path, args: &[OsString], input: Option<&[u8]>) -> Result<ExitStatus> {
+    let mut command = real::command(program, args);
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::inherit() });
+    let mut child = command.spawn().map_err(|e| Error::os("execute", program, &e))?;
+    if let (Some(mut stdin), Some(bytes)) = (child.stdin.take(), input) {
+        // A runtime that reads only part of it says so itself.
+        let _ = stdin.write_all(bytes);
+    }
+    child.wait().map_err(|e| Error::os("wait for", program, &e))
+}
+
+/// The runtime's exit code; as a shell says it where a signal ended it.
+fn code(status: ExitStatus) -> ExitCode {
+    let number = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    ExitCode::from(u8::try_from(number).unwrap_or(1))
+}
