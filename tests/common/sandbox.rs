@@ -217,9 +217,14 @@ impl Sandbox {
 
     /// `runc update` with the JSON of `linux.resources`, as containerd sends it.
     pub fn update_resources(&self, id: impl AsRef<str>, resources: &Value) -> Ran {
+        self.update_text(id, &resources.to_string())
+    }
+
+    /// The same with any text in place of the JSON.
+    pub fn update_text(&self, id: impl AsRef<str>, text: &str) -> Ran {
         let mut command = self.runc_command();
         command.args(["update", "--resources=-", id.as_ref()]);
-        feed(command, resources.to_string().as_bytes())
+        feed(command, text.as_bytes())
     }
 
     /// Deletes a container that has stopped.
