@@ -22,7 +22,9 @@ const STATUS: &str = "scheduling.koordinator.sh/resource-status";
 
 /// As many as the promise in SPECIFICATION.md says.
 const STARTS: usize = 1_000;
-/// The same, for those at once.
+/// Starts through the wrapper, which are the same but for who puts the hooks in.
+const WRAPPED: usize = 300;
+/// How many start at once.
 const AT_ONCE: usize = 200;
 /// How many of them overlap.
 const OVERLAP: usize = 16;
@@ -47,8 +49,8 @@ fn mixed(sandbox: &Sandbox, n: usize) -> Bundle {
         .resource("cpu", "shares", 100 + n)
         .resource("cpu", "period", 100_000)
         .resource("cpu", "quota", if matches!(class, "LSR" | "LSE") { 100_000 } else { quota })
-        .annotation(QOS, class)
-        .plimsoll_hooks(sandbox);
+        .annotation(QOS, class);
+    let bundle = if sandbox.is_wrapped() { bundle } else { bundle.plimsoll_hooks(sandbox) };
     // Half of the exclusive ones bring the scheduler's choice, the others leave it to the allocator.
     if matches!(n % 12, 3 | 4) {
         let own: CpuSet = online().iter().take(1).collect();
@@ -95,23 +97,32 @@ fn differences(record: &Record, seen: &Value) -> Vec<String> {
     wrong
 }
 
-/// One start after the other, from two sides: 1,000 in all.
 #[test]
 fn a_thousand_first_processes_find_what_was_planned() {
+    first_processes(STARTS, Sandbox::new);
+}
+
+#[test]
+fn first_processes_started_by_the_wrapper_find_what_was_planned() {
+    first_processes(WRAPPED, Sandbox::wrapped);
+}
+
+/// One start after the other, from two sides.
+fn first_processes(starts: usize, sandbox: fn(&str) -> Sandbox) {
     if !cgroup::is_v1() {
         return;
     }
     let next = AtomicUsize::new(0);
     let differ: Vec<String> = thread::scope(|scope| {
         let side = || {
-            let sandbox = Sandbox::new("window");
+            let sandbox = sandbox("window");
             // Nobody else owns CPUs while one of these starts, so that even the CPUs are those of the plan.
             sandbox.config("[exclusive]\nallocate = true\n");
             let mut differ = Vec::new();
             let mut plans = 0;
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
-                if n >= STARTS {
+                if n >= starts {
                     break;
                 }
                 let bundle = mixed(&sandbox, n);
@@ -137,7 +148,7 @@ fn a_thousand_first_processes_find_what_was_planned() {
         let sides = [scope.spawn(side), scope.spawn(side)];
         sides.into_iter().flat_map(|side| side.join().unwrap()).collect()
     });
-    assert!(differ.is_empty(), "{} of {STARTS} differ: {differ:#?}", differ.len());
+    assert!(differ.is_empty(), "{} of {starts} differ: {differ:#?}", differ.len());
 }
 
 fn fs_remove(bundle: &Bundle) {
@@ -167,13 +178,21 @@ fn clashes(sandbox: &Sandbox) -> Vec<String> {
     clashes
 }
 
-/// Starts overlap, and so do their ends: 200 in all, 16 at a time.
 #[test]
 fn two_hundred_at_once_are_all_placed_and_share_no_cpu_they_own() {
+    at_once(AT_ONCE, Sandbox::new("at-once"));
+}
+
+#[test]
+fn a_hundred_at_once_through_the_wrapper_are_all_placed_and_share_no_cpu_they_own() {
+    at_once(AT_ONCE / 2, Sandbox::wrapped("wrap-at-once"));
+}
+
+/// Starts overlap, and so do their ends: 16 at a time.
+fn at_once(starts: usize, sandbox: Sandbox) {
     if !cgroup::is_v1() || online().len() < 2 {
         return;
     }
-    let sandbox = Sandbox::new("at-once");
     sandbox.config("[exclusive]\nallocate = true\nlock_timeout_ms = 5000\n");
     let shared = &sandbox;
     let (next, placed, owned, is_over) =
@@ -192,7 +211,7 @@ fn two_hundred_at_once_are_all_placed_and_share_no_cpu_they_own() {
                 scope.spawn(move || {
                     loop {
                         let n = next.fetch_add(1, Ordering::Relaxed);
-                        if n >= AT_ONCE {
+                        if n >= starts {
                             break;
                         }
                         one_of_many(shared, n, placed, owned);
@@ -208,7 +227,7 @@ fn two_hundred_at_once_are_all_placed_and_share_no_cpu_they_own() {
         }
         assert!(clashes.is_empty(), "{clashes:#?}");
     });
-    assert_eq!(placed.load(Ordering::Relaxed), AT_ONCE);
+    assert_eq!(placed.load(Ordering::Relaxed), starts);
     assert!(owned.load(Ordering::Relaxed) > 0, "nobody owned a CPU");
     invariants::nothing_left(&sandbox);
     invariants::hold(&sandbox);

@@ -74,6 +74,11 @@ impl Sandbox {
         Self::new(name).with_runtime(dist("plimsoll-runtime"))
     }
 
+    /// Whether the runtime is another program than runc.
+    pub fn is_wrapped(&self) -> bool {
+        self.runtime.is_some()
+    }
+
     /// The same with another program as the runtime.
     pub fn with_runtime(mut self, program: PathBuf) -> Self {
         self.runtime = Some(program);
