@@ -1,6 +1,6 @@
 # On a fresh Debian machine, as root, every target installs what it needs. The work is done by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help build test demo bench-hook lint deps fetch clean
+.PHONY: help build test demo bench-hook bench-runtime lint deps fetch clean
 SHELL := /bin/bash
 
 # What the tests and the benchmark run: the binaries that are shipped, not those of a debug build.
@@ -26,6 +26,9 @@ demo: build ## an online and an offline container, before and after
 # The driver needs no optimising: what it measures is in target/dist/.
 bench-hook: build ## what the hook costs a container start, against no-op hooks
 	@$(RUST) cargo bench --locked --profile dev --bench hook
+
+bench-runtime: build ## what the runtime wrapper costs a container start, against the cheapest wrapper
+	@$(RUST) cargo bench --locked --profile dev --bench runtime
 
 lint: deps fetch ## format, clippy, licences, advisories
 	@$(RUST) scripts/lint

@@ -17,56 +17,53 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 mod report;
+mod starts;
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::sys::prctl::set_child_subreaper;
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::time::TimeValLike;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 use serde_json::json;
 
 use common::{Bundle, Helper, Hook, Sandbox, cgroup, dist};
-use report::{Report, Sample, Series};
+use report::{Sample, Series, Subject, table};
+use starts::{Dice, interleaved, reap, stop_if_interrupted};
 
 const QOS: &str = "koordinator.sh/qosClass";
 const NOOP: &str = "no-op hooks";
 const RECORDS: usize = 1000;
 
 fn main() {
-    // `cargo test --all-targets` starts benchmarks too, without this word.
-    if !std::env::args().any(|a| a == "--bench") {
-        println!("hook: a benchmark; run make bench-hook");
-        return;
-    }
-    let rounds =
-        std::env::var("PLIMSOLL_BENCH_ROUNDS").map_or(50, |n| n.parse().expect("PLIMSOLL_BENCH_ROUNDS"));
-    assert!(rounds > 0, "PLIMSOLL_BENCH_ROUNDS must be at least 1");
-
-    // What a container leaves to its parent's parent comes to us, so that its CPU time is counted.
-    set_child_subreaper(true).unwrap();
-    // An interrupt ends a round, never the cleaning up.
-    [Signal::SIGINT, Signal::SIGTERM].into_iter().collect::<SigSet>().thread_block().unwrap();
-
+    let Some(rounds) = starts::rounds("hook") else { return };
     let few = Sandbox::new("bench");
     let many = Sandbox::new("bench-many");
     let records = fill_records(&many);
     let mut dice = Dice::new();
-    let mut report = Report::new(rounds, dice.0);
-    report.records = records;
-    report.acts = acts(&few);
+    let acts = acts(&few);
 
-    report.start = starts(&few, &many, rounds, &mut dice);
-    report.direct = direct(&few, &many, rounds * 4, &mut dice);
-    report.records_after = count_records(&many);
+    let start = whole(&few, &many, rounds, &mut dice);
+    let direct = direct(&few, &many, rounds * 4, &mut dice);
+    let records_after = count_records(&many);
     drop((few, many));
-    report.print();
+
+    let subject = Subject::look("plimsoll-hook", rounds, dice.seed);
+    println!("\nContainer start: runc create + start + delete, three hooks each; medians, all processes");
+    let start = table(&start, NOOP, "ms", 1000.0);
+    println!("\nOne createRuntime by itself, state on stdin; medians");
+    let direct = table(&direct, NOOP, "us", 1.0);
+    // What would make the figures say less than they seem to.
+    if !acts {
+        println!(
+            "!! An LS container looked the same with the hook as without: these are figures of a hook that does not act."
+        );
+    }
+    if records == 0 {
+        println!("!! The hook left no record in containers/: the arm with many records had none.");
+    } else if records_after < records {
+        println!("!! Of {records} records {records_after} were left at the end.");
+    }
+    subject.write("hook", json!({
+        "acts": acts, "records": {"before": records, "after": records_after}, "start": start, "direct": direct,
+    }));
 }
 
 /// A container as kubelet makes one, with a limit, and with nothing that costs time and tells nothing here.
@@ -85,7 +82,7 @@ fn container(sandbox: &Sandbox, id: &str, class: Option<&str>) -> Bundle {
 }
 
 /// Whole container starts.
-fn starts(few: &Sandbox, many: &Sandbox, rounds: usize, dice: &mut Dice) -> Vec<Series> {
+fn whole(few: &Sandbox, many: &Sandbox, rounds: usize, dice: &mut Dice) -> Vec<Series> {
     let mut noop = container(few, "noop", Some("LS"));
     for stage in ["createRuntime", "poststart", "poststop"] {
         noop = noop.hook(stage, Hook::new(&Helper::Noop.path()));
@@ -99,52 +96,7 @@ fn starts(few: &Sandbox, many: &Sandbox, rounds: usize, dice: &mut Dice) -> Vec<
         ("asks for nothing", few, container(few, "plain", None).plimsoll_hooks(few)),
         (&among, many, container(many, "many", Some("LS")).plimsoll_hooks(many)),
     ];
-    for (_, sandbox, bundle) in &arms {
-        bundle.write();
-        // Once unmeasured: the pod's groups are there from now on, as they are in a running cluster.
-        start(sandbox, bundle);
-    }
-    let mut series: Vec<Series> = arms.iter().map(|(name, ..)| Series::new(name)).collect();
-    for _ in 0..rounds {
-        stop_if_interrupted();
-        for arm in dice.order(arms.len()) {
-            series[arm].samples.push(start(arms[arm].1, &arms[arm].2));
-        }
-    }
-    series
-}
-
-/// One create, start, end and delete.
-fn start(sandbox: &Sandbox, bundle: &Bundle) -> Sample {
-    let pid_file = bundle.dir.join("pid");
-    let cpu = children_cpu_us();
-    let begin = Instant::now();
-
-    let created = sandbox
-        .runc_command()
-        .args(["create", "--pid-file"])
-        .arg(&pid_file)
-        .arg("--bundle")
-        .arg(&bundle.dir)
-        .arg(&bundle.id)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(created.success(), "runc create: {created}");
-    runc(sandbox, "start", &bundle.id);
-    let pid: i32 = fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
-    waitpid(Pid::from_raw(pid), None).unwrap();
-    runc(sandbox, "delete", &bundle.id);
-    let wall = begin.elapsed();
-    reap();
-
-    Sample { wall_us: wall.as_secs_f64() * 1e6, cpu_us: children_cpu_us() - cpu, rss_kib: 0.0 }
-}
-
-fn runc(sandbox: &Sandbox, verb: &str, id: &str) {
-    let done = sandbox.runc_command().args([verb, id]).stdin(Stdio::null()).status().unwrap();
-    assert!(done.success(), "runc {verb} {id}: {done}");
+    interleaved(&arms, rounds, dice)
 }
 
 /// One hook by itself. Each arm has a living container that runc has placed and no hook has seen.
@@ -258,53 +210,4 @@ fn records_of(sandbox: &Sandbox, id: &str) -> Vec<std::path::PathBuf> {
 
 fn count_records(sandbox: &Sandbox) -> usize {
     records_of(sandbox, "bench-record-").len()
-}
-
-/// User and system time of all that has ended below us, µs.
-fn children_cpu_us() -> f64 {
-    let used = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
-    (used.user_time().num_microseconds() + used.system_time().num_microseconds()) as f64
-}
-
-/// Takes in the orphans that have ended.
-fn reap() {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-            Ok(_) => {}
-            Err(errno) => panic!("waitpid: {errno}"),
-        }
-    }
-}
-
-/// Panics, and so cleans up, where a blocked SIGINT or SIGTERM is waiting.
-fn stop_if_interrupted() {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let pending =
-        |line: &str| u64::from_str_radix(line.split_whitespace().nth(1).unwrap_or("0"), 16).unwrap_or(0);
-    let waiting = status.lines().filter(|l| l.starts_with("ShdPnd") || l.starts_with("SigPnd"));
-    let bits = (1 << (Signal::SIGINT as i32 - 1)) | (1 << (Signal::SIGTERM as i32 - 1));
-    assert!(waiting.fold(0, |all, line| all | pending(line)) & bits == 0, "interrupted");
-}
-
-/// xorshift64: chance enough to shuffle arms, and a seed to print.
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Self {
-        let now = std::time::UNIX_EPOCH.elapsed().unwrap();
-        Self(u64::from(now.subsec_nanos()) << 32 | now.as_secs() | 1)
-    }
-
-    /// 0..n in random order.
-    fn order(&mut self, n: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..n).collect();
-        for last in (1..n).rev() {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            order.swap(last, (self.0 % (last as u64 + 1)) as usize);
-        }
-        order
-    }
 }

@@ -34,89 +34,46 @@ impl Series {
     }
 }
 
-/// Everything there is to say.
+/// What was measured, and where.
 #[derive(Debug)]
-pub(crate) struct Report {
-    rounds: usize,
-    seed: u64,
-    /// Whether an LS container looks different with the hook.
-    pub(crate) acts: bool,
-    /// Records on the full node before, and after.
-    pub(crate) records: usize,
-    pub(crate) records_after: usize,
-    pub(crate) start: Vec<Series>,
-    pub(crate) direct: Vec<Series>,
+pub(crate) struct Subject {
+    facts: Value,
 }
 
-impl Report {
-    pub(crate) fn new(rounds: usize, seed: u64) -> Self {
+impl Subject {
+    /// Looks at the program and the machine, and prints what it sees.
+    pub(crate) fn look(name: &str, rounds: usize, seed: u64) -> Self {
+        let elf = fs::read(dist(name)).unwrap();
+        let is_static = !wants_loader(&elf);
+        let (runc, kernel) = (first_line("runc", "--version"), first_line("uname", "-sr"));
+        println!("\n{kernel}, {runc}, {rounds} rounds, seed {seed}");
+        println!("{name}: {} bytes, {}", elf.len(), if is_static { "static" } else { "NOT STATIC" });
         Self {
-            rounds,
-            seed,
-            acts: false,
-            records: 0,
-            records_after: 0,
-            start: Vec::new(),
-            direct: Vec::new(),
+            facts: json!({
+                "kernel": kernel, "runtime": runc, "rounds": rounds, "seed": seed,
+                "program": {"name": name, "bytes": elf.len(), "static": is_static},
+            }),
         }
     }
 
-    /// The table to stdout, the JSON to `target/bench/hook.json`.
-    pub(crate) fn print(&self) {
-        let hook = dist("plimsoll-hook");
-        let elf = fs::read(&hook).unwrap();
-        let is_static = !wants_loader(&elf);
-        let runc = first_line("runc", "--version");
-        let kernel = first_line("uname", "-sr");
-
-        println!();
-        println!("{kernel}, {runc}, {} rounds, seed {}", self.rounds, self.seed);
+    /// Explains the figures, and writes everything to `target/bench/<name>.json`.
+    pub(crate) fn write(self, name: &str, figures: Value) {
         println!(
-            "{}: {} bytes, {}",
-            hook.file_name().unwrap().to_string_lossy(),
-            elf.len(),
-            if is_static { "static" } else { "NOT STATIC" }
+            "\nA difference is the median over rounds, with its 95 % interval; a ratio is that of the medians."
         );
-        println!();
-        println!("Container start: runc create + start + delete, three hooks each; medians, all processes");
-        let start = table(&self.start, "no-op hooks", "ms", 1000.0);
-        println!();
-        println!("One createRuntime by itself, state on stdin; medians");
-        let direct = table(&self.direct, "no-op hooks", "us", 1.0);
-        println!();
-        println!(
-            "The difference to the no-op is the median over rounds, with its 95 % interval; the ratio is that of the medians."
-        );
-        self.warn();
-
-        let all = json!({
-            "kernel": kernel, "runtime": runc, "rounds": self.rounds, "seed": self.seed,
-            "hook": {"bytes": elf.len(), "static": is_static, "acts": self.acts},
-            "records": {"before": self.records, "after": self.records_after},
-            "start": start, "direct": direct,
-        });
+        let mut all = self.facts;
+        if let (Value::Object(all), Value::Object(figures)) = (&mut all, figures) {
+            all.extend(figures);
+        }
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("hook.json"), format!("{all:#}\n")).unwrap();
-    }
-
-    /// What would make the figures say less than they seem to.
-    fn warn(&self) {
-        if !self.acts {
-            println!(
-                "!! An LS container looked the same with the hook as without: these are figures of a hook that does not act."
-            );
-        }
-        if self.records == 0 {
-            println!("!! The hook left no record in containers/: the arm with many records had none.");
-        } else if self.records_after < self.records {
-            println!("!! Of {} records {} were left at the end.", self.records, self.records_after);
-        }
+        fs::write(folder.join(format!("{name}.json")), format!("{all:#}\n")).unwrap();
     }
 }
 
-/// Prints the arms and returns them; `scale` is the number of µs in `unit`.
-fn table(arms: &[Series], base: &str, unit: &str, scale: f64) -> Vec<Value> {
+/// Prints the arms beside the one called `base`, and returns them; `scale` is the number of µs in `unit`.
+pub(crate) fn table(arms: &[Series], base: &str, unit: &str, scale: f64) -> Vec<Value> {
+    let of = base;
     let Some(base) = arms.iter().find(|a| a.name == base) else {
         return Vec::new();
     };
@@ -125,13 +82,14 @@ fn table(arms: &[Series], base: &str, unit: &str, scale: f64) -> Vec<Value> {
     let cpu = |s: &Sample| s.cpu_us / scale;
     let (base_wall, base_cpu) = (base.of(wall), base.of(cpu));
 
+    println!("  (against: {of})");
     println!(
-        "  {:<18} {:>9} {:>9} {:>26} {:>26} {:>9}{}",
+        "  {:<24} {:>9} {:>9} {:>26} {:>26} {:>9}{}",
         "arm",
         format!("wall {unit}"),
         format!("cpu {unit}"),
-        "wall - no-op",
-        "cpu - no-op",
+        "more wall",
+        "more cpu",
         "cpu ratio",
         if with_rss { "  max RSS KiB" } else { "" }
     );
@@ -143,7 +101,7 @@ fn table(arms: &[Series], base: &str, unit: &str, scale: f64) -> Vec<Value> {
         let ratio = median(&arm_cpu) / median(&base_cpu);
         let rss = arm.samples.iter().map(|s| s.rss_kib).fold(0.0, f64::max);
         println!(
-            "  {:<18} {:>9.2} {:>9.2} {:>26} {:>26} {:>9.2}{}",
+            "  {:<24} {:>9.2} {:>9.2} {:>26} {:>26} {:>9.2}{}",
             arm.name,
             median(&arm_wall),
             median(&arm_cpu),
@@ -155,7 +113,7 @@ fn table(arms: &[Series], base: &str, unit: &str, scale: f64) -> Vec<Value> {
         let mut row = json!({
             "arm": arm.name, "unit": unit, "samples": arm.samples.len(),
             "wall": median(&arm_wall), "cpu": median(&arm_cpu), "cpu_ratio": ratio,
-            "wall_over_noop": more_wall.json(), "cpu_over_noop": more_cpu.json(),
+            "against": of, "more_wall": more_wall.json(), "more_cpu": more_cpu.json(),
         });
         if with_rss {
             row["max_rss_kib"] = rss.into();

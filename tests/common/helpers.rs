@@ -29,6 +29,8 @@ pub enum Helper {
     Noop,
     /// Tells which cgroups it woke up in: see the head of `prober.c`.
     Prober,
+    /// The runtime wrapper that does nothing but become runc.
+    Exec,
     /// Runs a program and tells its wall time, CPU time and memory: see the head of `spawn.c`.
     Spawn,
 }
@@ -36,10 +38,11 @@ pub enum Helper {
 impl Helper {
     /// The program, built on first use into `test-helpers/` of the target folder.
     pub fn path(self) -> PathBuf {
-        static BUILT: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
+        static BUILT: [OnceLock<PathBuf>; 4] = [const { OnceLock::new() }; 4];
         let (slot, name, source) = match self {
             Self::Noop => (0, "noop", include_str!("../helpers/noop.c")),
             Self::Prober => (1, "prober", include_str!("../helpers/prober.c")),
+            Self::Exec => (3, "exec", include_str!("../helpers/exec.c")),
             Self::Spawn => (2, "spawn", include_str!("../helpers/spawn.c")),
         };
         BUILT[slot].get_or_init(|| build(name, source)).clone()
