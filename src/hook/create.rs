@@ -206,7 +206,10 @@ impl Hook {
             let back = plan::TreeMove { make: Vec::new(), to: tree.from.clone(), from: Vec::new() };
             errors.extend(apply::attach(&back, record.pid).err());
         }
-        let mut left = apply::bring(&snapshot.restoring(&plan.writes));
+        let mut back = snapshot.restoring(&plan.writes);
+        // Neighbours grow again when the claim is given back, under the lock: somebody else may have taken CPUs by now.
+        back.retain(|write| write.level != Level::Neighbour);
+        let mut left = apply::bring(&back);
         errors.extend(self.forget_notes(journals));
         left.extend(self.release(&state.id, record));
         let end = match left.is_empty() {
