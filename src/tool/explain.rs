@@ -239,6 +239,12 @@ fn files(paint: Paint, seen: &Seen) -> String {
 
 /// What the placement costs and brings, and where it shows already.
 fn consequences(record: &Record) -> Vec<String> {
+    if record.tree.as_ref().is_some_and(|tree| tree.to.is_empty()) {
+        return vec![
+            "the runtime made the container's groups in Plimsoll's tree, in every hierarchy: `exec` joins them, `update` writes them".to_owned(),
+            "kubelet's and cAdvisor's figures of the pod do not count this container, neither CPU nor memory".to_owned(),
+        ];
+    }
     if record.tree.is_none() {
         let mut lines = vec![
             "the container is in the engine's group: `exec` joins it, `update` writes it, kubelet and cAdvisor see it".to_owned(),
@@ -251,7 +257,7 @@ fn consequences(record: &Record) -> Vec<String> {
     let mut lines = vec![
         "cpu and cpuset are Plimsoll's own groups, which nobody else writes; memory, pids and the rest are where the engine put them".to_owned(),
         "kubelet's and cAdvisor's CPU figures of the pod do not count this container".to_owned(),
-        "`exec` joins the engine's group, so its processes do not have this class; `update` writes the engine's group, not this one".to_owned(),
+        "`exec` joins the engine's group, so its processes do not have this class; `update` writes the engine's group, and this one too where it goes through plimsoll-runtime".to_owned(),
     ];
     for knob in [Knob::Shares, Knob::Quota, Knob::Cpus] {
         let origin = record.origin.of(knob.controller()).and_then(|group| group.read(knob).ok().flatten());

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxCpu, Spec};
+use oci_spec::runtime::{Hook as OciHook, LinuxCpu, Spec};
 
 use super::{Subject, read};
 use crate::container::bundle::Cpu;
+use crate::container::kube::Driver;
 use crate::container::{Place, State, place};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::kernel::group::Groups;
+use crate::plan::Mover;
 use crate::plan::suppose::Supposed;
 use crate::record::{ContainerId, Phase, Record};
 use crate::tool::Session;
@@ -50,6 +52,7 @@ pub(super) fn of_state(session: &Session, hook: &Hook, bytes: &[u8]) -> anyhow::
             annotations: state.annotations.clone(),
             place,
             supposed: Supposed::default(),
+            mover: Mover::Hook,
             treated,
             notes: Vec::new(),
         });
@@ -120,10 +123,22 @@ fn subject(session: &Session, hook: &Hook, state: &State, file: &Path, spec: &Sp
         who: state.who(),
         annotations: state.annotations.clone(),
         place: Ok(place),
+        mover: mover(spec),
         supposed: Supposed::of(&format!("{}: linux.resources", file.display()), &cpu, memory)?,
         treated,
         notes,
     })
+}
+
+/// A bundle without our hook is one that the runtime wrapper has yet to see; the other is run as it is.
+fn mover(spec: &Spec) -> Mover {
+    let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.create_runtime().as_ref());
+    let is_ours = |hook: &OciHook| hook.path().file_name().is_some_and(|name| name == "plimsoll-hook");
+    if hooks.is_some_and(|hooks| hooks.iter().any(is_ours)) {
+        return Mover::Hook;
+    }
+    let is_unit = cgroups_path(spec).is_some_and(|path| !path.starts_with('/') && path.contains(':'));
+    Mover::Runtime(if is_unit { Driver::Systemd } else { Driver::Cgroupfs })
 }
 
 fn asked(cpu: &LinuxCpu) -> Cpu {

@@ -12,6 +12,7 @@ use crate::container::kube::{self, Driver, Engine};
 use crate::container::place::all_at;
 use crate::error::{Error, Result};
 use crate::kernel::group::Groups;
+use crate::plan::Mover;
 use crate::plan::suppose::Supposed;
 use crate::record::Who;
 use crate::tool::cli::DriverArg;
@@ -223,6 +224,7 @@ fn subjects_of(node: &Node, template: &Template<'_>) -> Result<Vec<Subject>> {
             },
             annotations: annotations.clone(),
             place: Ok(Place::at(all_at(&node.top, |_| format!("/{path}")))),
+            mover: Mover::Runtime(node.driver),
             supposed: Supposed {
                 container: set.time,
                 pod: pod_set.time,

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::kernel::control::{Knob, Value};
 use crate::plan::suppose::Supposed;
-use crate::plan::{self, Level, Plan, Write};
+use crate::plan::{self, Level, Mover, Plan, TreeShape, Write};
 use crate::policy::config::OnError;
 use crate::policy::treatment::Treatment;
 use crate::record::{Record, Who};
@@ -36,6 +36,8 @@ struct Subject {
     place: Result<Place>,
     /// What its files will say once the runtime has made them.
     supposed: Supposed,
+    /// Who would bring it into the class tree.
+    mover: Mover,
     /// Its record, where it is treated already.
     treated: Option<Box<Record>>,
     notes: Vec<String>,
@@ -114,7 +116,8 @@ fn consider(hook: &Hook, subject: &Subject) -> Outcome {
     };
     match hook.sources().suppose(&subject.supposed, &treatment, place, &who) {
         Ok(facts) => {
-            let plan = plan::build(&treatment, &facts, &hook.shape_at(&facts.groups.cpu, treatment.class));
+            let shape = hook.shape_at(&facts.groups.cpu, treatment.class);
+            let plan = plan::build(&treatment, &facts, &TreeShape { mover: subject.mover, ..shape });
             Outcome::Planned { treatment: Box::new(treatment), plan: Box::new(plan) }
         }
         Err(error) => failed(error, Some(treatment.class)),
