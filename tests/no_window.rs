@@ -278,3 +278,19 @@ fn intruders(sandbox: &Sandbox, owner: &str, class: QosClass, own: &CpuSet) -> V
     }
     intruders
 }
+
+#[test]
+fn what_was_touched_between_create_and_start_is_put_right_before_the_first_instruction() {
+    if !cgroup::is_v1() {
+        return;
+    }
+    let sandbox = Sandbox::wrapped("touched");
+    let bundle = sandbox.bundle("c").resource("cpu", "quota", 50_000).annotation(QOS, "LS");
+    sandbox.create(&bundle).ok();
+    cgroup::write(bundle.group(), "cpu.cfs_burst_us", "0").unwrap();
+    sandbox.start(&bundle).ok();
+    assert_eq!(sandbox.probe(&bundle)["files"]["cpu.cfs_burst_us"], "50000");
+    assert!(sandbox.log().contains("values had changed and were put back"), "{}", sandbox.log());
+    sandbox.delete_force(&bundle).ok();
+    invariants::nothing_left(&sandbox);
+}

@@ -28,7 +28,7 @@ use crate::policy::config::{self, Config, CoreScheduling, IdentitySwitch, Mechan
 use crate::policy::decide::{Asked, Rules};
 use crate::policy::treatment::Treatment;
 use crate::qos::{KubeQos, QosClass};
-use crate::record::{Store, Who};
+use crate::record::{ContainerId, Store, Who};
 
 /// Where the kill switch is, whatever the configuration says.
 pub(crate) const DEFAULT_RUN: &str = "/run/plimsoll";
@@ -223,6 +223,18 @@ impl Hook {
                 Ok(())
             }
             Err(failure) => self.failed(stage, Some(&state), failure),
+        }
+    }
+
+    /// Does for a container what `poststart` does, before its start: by id, as the runtime wrapper knows it.
+    pub fn look_again(&self, id: ContainerId) -> Result<()> {
+        let state = State { id, pid: None, bundle: None, annotations: Vec::new() };
+        match self.verify(&state) {
+            Ok(report) => {
+                self.report(Stage::Poststart, &state, &report);
+                Ok(())
+            }
+            Err(error) => self.failed(Stage::Poststart, Some(&state), error.into()),
         }
     }
 

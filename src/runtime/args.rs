@@ -13,6 +13,8 @@ pub enum Verb {
     Run,
     /// `restore`: create from a checkpoint.
     Restore,
+    /// `start`
+    Start,
     /// `update`
     Update,
 }
@@ -91,6 +93,7 @@ impl Call {
                         Some("create") => Some(Verb::Create),
                         Some("run") => Some(Verb::Run),
                         Some("restore") => Some(Verb::Restore),
+                        Some("start") => Some(Verb::Start),
                         Some("update") => Some(Verb::Update),
                         _ => None,
                     };

@@ -1,6 +1,6 @@
 //! `plimsoll-runtime`: an OCI runtime to the engine, the real one underneath.
 //!
-//! It does its part for `create`, `run`, `restore` and `update` of containers that ask for something, and becomes the
+//! It does its part for `create`, `run`, `restore`, `start` and `update` of containers that ask for something, and becomes the
 //! real runtime for everything else: same process, same arguments, same open files. Whatever goes wrong in it starts
 //! the container through the real runtime and is logged, unless the policy says otherwise.
 
@@ -61,12 +61,15 @@ fn run(name: &OsStr, call: &Call, args: &[OsString]) -> Result<ExitCode> {
         match config.and_then(|config| Hook::new(Roots::default(), config)) {
             Ok(hook) => {
                 let is_off = hook.store.is_disabled() || Store::at(crate::hook::DEFAULT_RUN).is_disabled();
-                if !is_off && verb == Verb::Update {
-                    if let Some(code) = update::run(&hook, call, args, &program)? {
-                        return Ok(code);
+                match verb {
+                    _ if is_off => {}
+                    Verb::Create | Verb::Run | Verb::Restore => create(&hook, call, own_config.as_deref())?,
+                    Verb::Start => start(&hook, call)?,
+                    Verb::Update => {
+                        if let Some(code) = update::run(&hook, call, args, &program)? {
+                            return Ok(code);
+                        }
                     }
-                } else if !is_off {
-                    create(&hook, call, own_config.as_deref())?;
                 }
             }
             Err(error) => {
@@ -90,6 +93,15 @@ fn create(hook: &Hook, call: &Call, config: Option<&Path>) -> Result<()> {
     }
     log(&hook.logger, call, "container left as it was", &error);
     Ok(())
+}
+
+/// What was touched since the container was created is put right before its workload runs.
+fn start(hook: &Hook, call: &Call) -> Result<()> {
+    match call.id.as_deref().map(str::parse) {
+        Some(Ok(id)) => hook.look_again(id),
+        // Not for us to complain of.
+        _ => Ok(()),
+    }
 }
 
 /// The hook's program.

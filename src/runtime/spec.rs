@@ -19,8 +19,8 @@ const TIMEOUT: u32 = 10;
 /// The hook's environment: nothing of the engine's.
 const ENV: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The stages the hook is put into.
-const STAGES: [Stage; 3] = [Stage::CreateRuntime, Stage::Poststart, Stage::Poststop];
+/// The stages the hook is put into. Not poststart: the wrapper itself looks again at `start`, before the workload runs.
+const STAGES: [Stage; 2] = [Stage::CreateRuntime, Stage::Poststop];
 
 /// A `config.json`.
 #[derive(Debug)]
