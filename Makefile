@@ -1,6 +1,6 @@
 # On a fresh Debian machine, as root, every target installs what it needs. The work is done by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help build test demo bench-hook bench-runtime lint deps fetch clean
+.PHONY: help build test demo bench-hook bench-runtime lint deps engines fetch clean
 SHELL := /bin/bash
 
 # What the tests and the benchmark run: the binaries that are shipped, not those of a debug build.
@@ -17,7 +17,10 @@ deps: ## check for and install what building and testing need
 build: deps ## the static release binaries, in target/dist/
 	@$(RUST) scripts/build
 
-test: build ## build, then run every test (root: the tests start real containers)
+engines: deps ## the container engines the tests run, in target/engines/
+	@scripts/engines
+
+test: build engines ## build, then run every test (root: the tests start real containers)
 	@$(RUST) cargo test --locked $(TEST_ARGS)
 
 demo: build ## an online and an offline container, before and after
@@ -39,4 +42,4 @@ fetch: deps
 
 clean: ## remove everything that was built
 	@$(RUST) cargo clean
-	@rm -rf target/dist target/bench
+	@rm -rf target/dist target/bench target/engines
