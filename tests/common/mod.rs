@@ -24,6 +24,7 @@ pub mod bundle;
 pub mod cgroup;
 pub mod helpers;
 pub mod invariants;
+pub mod planned;
 pub mod sandbox;
 pub mod traced;
 

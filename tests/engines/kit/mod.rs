@@ -1,0 +1,13 @@
+//! Real engines, each in a machine of its own.
+
+#![allow(missing_docs, reason = "CRI's own names")]
+
+pub mod containerd;
+pub mod cri;
+pub mod grpc;
+pub mod kubelet;
+pub mod node;
+
+pub use containerd::{Containerd, IMAGE};
+pub use kubelet::{Pod, QOS, cpu};
+pub use node::Suite;

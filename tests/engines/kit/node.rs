@@ -1,0 +1,218 @@
+//! A machine of its own for an engine: the root filesystem of a Debian release (`scripts/engines`), writable but never
+//! written, in mount, pid and network namespaces of its own. Everything in it ends with its first process, which ends
+//! with the test. Only the cgroups are this machine's, and those are the sandbox's to remove.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use crate::common::{Ran, Sandbox, dist, helpers};
+
+/// A Debian release whose root `scripts/engines` makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// containerd 1.6, runc 1.1, crun 1.8, Podman 4.3, Docker 20.10.
+    Bookworm,
+    /// containerd 1.7, runc 1.1, crun 1.21, Podman 5.4, Docker 26.1.
+    Trixie,
+    /// containerd 2.1, runc 1.3, crun 1.28, Podman 5.8, Docker 28.5.
+    Forky,
+}
+
+impl Suite {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Bookworm, Self::Trixie, Self::Forky];
+
+    fn root(self) -> PathBuf {
+        let name = match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+            Self::Forky => "forky",
+        };
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/engines").join(name);
+        assert!(root.is_dir(), "{} is not there; run make engines", root.display());
+        root
+    }
+}
+
+/// Builds the root out of its parts and goes there. Its arguments: the release's root, the folder to build in, and the
+/// sandbox's own, which is seen inside where it is outside. Says so when it is done; ends when its stdin does.
+///
+/// With `v1` for its fifth argument the v2 hierarchy of a hybrid machine is left out. Engines keep container filesystems in `/var/lib`, which cannot be an overlay on an overlay.
+const ENTER: &str = r#"
+set -eu
+lower=$1 new=$2 own=$3 busybox=$4 cgroups=$5
+mount -t tmpfs -o mode=755 tmpfs "$new"
+mkdir "$new/upper" "$new/work" "$new/root"
+mount -t overlay -o "lowerdir=$lower,upperdir=$new/upper,workdir=$new/work" overlay "$new/root"
+cd "$new/root"
+for folder in run tmp var/lib; do mount -t tmpfs -o mode=755 tmpfs "$folder"; done
+mount -t proc proc proc
+mount --rbind /sys sys
+mount --rbind /dev dev
+if [ "$cgroups" = v1 ] && mountpoint -q sys/fs/cgroup/unified; then umount sys/fs/cgroup/unified; fi
+mkdir -p ".$own" old
+mount --bind "$own" ".$own"
+ip link set lo up
+pivot_root . old
+cd /
+"$busybox" umount -l /old
+echo ready
+# Waits for the end of stdin, and meanwhile buries whoever is left without a parent.
+exec 3<&0
+"$busybox" cat <&3 >/dev/null &
+wait $!
+"#;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Node {
+    /// The first process; killed before the sandbox looks for what is left.
+    init: Init,
+    /// The groups, the config of Plimsoll (`/etc/plimsoll/config.toml` inside), its run folder and log.
+    pub sandbox: Sandbox,
+}
+
+#[derive(Debug)]
+struct Init {
+    child: Child,
+    _stdin: ChildStdin,
+    /// The first process's number in this pid namespace.
+    pid: u32,
+}
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Node {
+    /// A new one with Plimsoll's binaries in `/usr/local/bin`; `name` is the sandbox's.
+    pub fn new(suite: Suite, name: &str) -> Self {
+        Self::with_cgroups(suite, name, "all")
+    }
+
+    /// The same without v2 where v1 has the CPUs. crun runs nothing where controllers are left on v2 beside v1.
+    pub fn without_hybrid(suite: Suite, name: &str) -> Self {
+        Self::with_cgroups(suite, name, "v1")
+    }
+
+    fn with_cgroups(suite: Suite, name: &str, cgroups: &str) -> Self {
+        let sandbox = Sandbox::new(name);
+        let (lower, new, own) = (suite.root(), sandbox.dir().join("root"), sandbox.dir());
+        fs::create_dir(&new).unwrap();
+        let busybox = own.join("busybox");
+        fs::copy("/bin/busybox", &busybox).unwrap();
+        let mut child = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "--pid", "--net", "--fork", "--kill-child", "--"])
+            .arg(&busybox)
+            .args(["sh", "-c", ENTER, "enter"])
+            .args([&lower, &new])
+            .arg(own)
+            .arg(&busybox)
+            .arg(cgroups)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "a root of {}", lower.display());
+        let children = format!("/proc/{0}/task/{0}/children", child.id());
+        let pid = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+        let node = Self { init: Init { child, _stdin: stdin, pid }, sandbox };
+
+        for name in ["plimsoll", "plimsoll-hook", "plimsoll-runtime"] {
+            node.place(&dist(name), &format!("/usr/local/bin/{name}"));
+        }
+        symlink("plimsoll-runtime", node.path("/usr/local/bin/plimsoll-runtime-crun")).unwrap();
+        fs::create_dir_all(node.path("/etc/plimsoll")).unwrap();
+        symlink(node.sandbox.config_path(), node.path("/etc/plimsoll/config.toml")).unwrap();
+        node
+    }
+
+    /// Where a path of the node's is seen from here.
+    pub fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.init.pid))
+    }
+
+    /// Writes a file of the node's.
+    pub fn write(&self, inside: &str, text: &str) {
+        let path = self.path(inside);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Copies a program into the node.
+    pub fn place(&self, program: &Path, inside: &str) {
+        let path = self.path(inside);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::copy(program, &path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A program inside, with the environment a service has.
+    pub fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        for (option, name) in [("mount", "mnt"), ("pid", "pid"), ("net", "net")] {
+            command.arg(format!("--{option}=/proc/{}/ns/{name}", self.init.pid));
+        }
+        command.arg("--").arg(program).args(args).env_clear().stdin(Stdio::null());
+        command
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", "/root");
+        command
+    }
+
+    /// Runs a program inside and waits for it. What it leaves running must not keep its output open.
+    pub fn run(&self, program: &str, args: &[&str]) -> Ran {
+        let output = self.command(program, args).output().unwrap();
+        Ran {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// An image archive, as `docker save` makes them, of the root filesystem all tests share, in the sandbox's folder.
+    pub fn image(&self, name: &str) -> PathBuf {
+        let folder = self.sandbox.dir().join("image");
+        fs::create_dir(&folder).unwrap();
+        let tar = |arguments: &[&str]| {
+            let done = Command::new("tar").arg("--directory").args(arguments).status().unwrap();
+            assert!(done.success(), "tar {arguments:?}: {done}");
+        };
+        let (rootfs, at) = (helpers::rootfs().to_str().unwrap(), folder.to_str().unwrap());
+        tar(&[rootfs, "--create", "--file", &format!("{at}/layer.tar"), "."]);
+        let sum = Command::new("sha256sum").arg(folder.join("layer.tar")).output().unwrap().stdout;
+        let digest = String::from_utf8(sum).unwrap().split(' ').next().unwrap().to_owned();
+        let config = serde_json::json!({
+            "architecture": architecture(),
+            "os": "linux",
+            "config": {"Cmd": ["/prober", "wait"], "Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
+        });
+        fs::write(folder.join("config.json"), config.to_string()).unwrap();
+        let manifest =
+            serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+        fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
+        let archive = self.sandbox.dir().join("image.tar");
+        let file = archive.to_str().unwrap();
+        tar(&[at, "--create", "--file", file, "manifest.json", "config.json", "layer.tar"]);
+        archive
+    }
+}
+
+/// The machine's architecture, as images name it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
