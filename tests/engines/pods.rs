@@ -9,6 +9,7 @@ use super::kit::{Containerd, IMAGE, Pod, QOS, Suite, cpu};
 use crate::common::invariants::{nothing_left, records, store};
 use crate::common::planned::differences;
 use crate::common::{cgroup, wait_for};
+use crate::{cpu_group, read};
 
 const STATUS: &str = "scheduling.koordinator.sh/resource-status";
 const BATCH: &str = "node.koordinator.sh/extended-resource-spec";
@@ -30,10 +31,6 @@ fn record(engine: &Containerd, id: &str) -> Record {
 /// What Plimsoll itself says of the node: 0 is "all as it should be".
 fn status(engine: &Containerd) {
     engine.node.run("plimsoll", &["status", "--exit-code"]).ok();
-}
-
-fn read(group: &str, name: &str) -> String {
-    cgroup::read(group, name).unwrap_or_else(|| panic!("{name} of {group}"))
 }
 
 /// A class, the pod's place, what it asks for besides, the container's quota, and what its first process finds.
@@ -170,11 +167,7 @@ fn group_of_exec(engine: &Containerd, id: &str) -> String {
     let ran = engine.cri.exec_sync(id, &["/bin/cat", "/proc/self/cgroup"]).unwrap();
     assert_eq!(ran.exit_code, 0, "{}", String::from_utf8_lossy(&ran.stderr));
     let text = String::from_utf8(ran.stdout).unwrap();
-    let of_cpu = text.lines().find_map(|line| {
-        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-        controllers.split(',').any(|name| name == "cpu").then(|| path.to_owned())
-    });
-    of_cpu.unwrap_or_else(|| panic!("no cpu group in {text}"))
+    cpu_group(&text)
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 #![allow(missing_docs, reason = "CRI's own names")]
 
+pub mod cli;
 pub mod containerd;
 pub mod cri;
 pub mod grpc;
 pub mod kubelet;
 pub mod node;
 
+pub use cli::Cli;
 pub use containerd::{Containerd, IMAGE};
 pub use kubelet::{Pod, QOS, cpu};
-pub use node::Suite;
+pub use node::{Node, Suite};

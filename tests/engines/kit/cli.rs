@@ -1,0 +1,110 @@
+//! Engines that people drive by a command line, Docker's and Podman's being much the same: containers outside
+//! Kubernetes, run by Plimsoll's wrapper unless told otherwise.
+
+use std::fs::File;
+use std::process::Child;
+
+use serde_json::Value;
+
+use super::containerd::IMAGE;
+use super::node::{Node, Suite};
+use crate::common::{Ran, wait_for};
+
+/// `daemon.json`. The daemon leaves the network of its node alone.
+const DOCKER: &str = r#"{
+    "runtimes": {"plimsoll": {"path": "/usr/local/bin/plimsoll-runtime"}},
+    "default-runtime": "plimsoll",
+    "exec-opts": ["native.cgroupdriver=cgroupfs"],
+    "bridge": "none",
+    "iptables": false,
+    "ip-forward": false,
+    "ip-masq": false,
+    "userland-proxy": false
+}
+"#;
+
+/// One of them, with [`IMAGE`] in it. All containers share the node's network.
+#[derive(Debug)]
+pub struct Cli {
+    program: &'static str,
+    _daemon: Option<Child>,
+    pub node: Node,
+}
+
+impl Cli {
+    /// Podman, with a runtime by its name in `PATH` or its path.
+    pub fn podman(node: Node, runtime: &str) -> Self {
+        node.write(
+            "/etc/containers/containers.conf",
+            &format!(
+                "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = {runtime:?}\n\
+                 [engine.runtimes]\nplimsoll = [\"/usr/local/bin/plimsoll-runtime\"]\n\
+                 plimsoll-crun = [\"/usr/local/bin/plimsoll-runtime-crun\"]\n"
+            ),
+        );
+        Self { program: "podman", _daemon: None, node }.with_image()
+    }
+
+    /// Docker: its daemon, which starts a containerd of its own.
+    pub fn docker(suite: Suite, name: &str) -> Self {
+        let node = Node::new(suite, name);
+        node.write("/etc/docker/daemon.json", DOCKER);
+        let log = File::create(node.sandbox.dir().join("dockerd.log")).unwrap();
+        let daemon =
+            node.command("dockerd", &[]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        wait_for("dockerd to answer", || node.run("docker", &["version"]).status.success().then_some(()));
+        Self { program: "docker", _daemon: Some(daemon), node }.with_image()
+    }
+
+    fn with_image(self) -> Self {
+        let archive = self.node.image(IMAGE);
+        self.call(&["load", "--input", archive.to_str().unwrap()]).ok();
+        self
+    }
+
+    /// Any of its commands.
+    pub fn call(&self, args: &[&str]) -> Ran {
+        self.node.run(self.program, args)
+    }
+
+    /// Starts a container of half a CPU that runs the prober, below the sandbox's group.
+    pub fn start(&self, name: &str, options: &[&str]) -> Ran {
+        let parent = self.node.sandbox.group("hand");
+        let fixed = [
+            "run",
+            "--detach",
+            "--network",
+            "host",
+            "--cpu-period",
+            "100000",
+            "--cpu-quota",
+            "50000",
+            // The host's view, so that the prober finds its groups wherever it was placed.
+            "--volume",
+            "/sys/fs/cgroup:/host/cgroup:ro",
+            "--cgroup-parent",
+            &parent,
+            "--name",
+            name,
+        ];
+        self.call(&[&fixed, options, &[IMAGE, "/prober", "wait"]].concat())
+    }
+
+    /// What a container's prober said first.
+    pub fn probe(&self, name: &str) -> Value {
+        wait_for("the prober's line", || {
+            let said = self.call(&["logs", name]).ok().stdout;
+            serde_json::from_str(said.split_once('\n')?.0).ok()
+        })
+    }
+
+    /// The full id.
+    pub fn id(&self, name: &str) -> String {
+        self.call(&["inspect", "--format", "{{.Id}}", name]).ok().stdout.trim().to_owned()
+    }
+
+    /// Kills a container and removes it.
+    pub fn remove(&self, name: &str) {
+        self.call(&["rm", "--force", name]).ok();
+    }
+}
