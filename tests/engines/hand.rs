@@ -41,8 +41,10 @@ fn treats_what_is_asked(engine: &Cli) {
         engine.node.run("plimsoll", &["status", "--exit-code"]).ok();
 
         engine.call(&["restart", "--time", "0", class]).ok();
-        let burst = if class == "LS" { "20000" } else { "0" };
-        assert_eq!(read(&group_of_exec(engine, class), "cpu.cfs_burst_us"), burst);
+        // Docker keeps the new quota, Podman of some versions the old one.
+        let again = group_of_exec(engine, class);
+        let burst = if class == "LS" { read(&again, "cpu.cfs_quota_us") } else { "0".to_owned() };
+        assert_eq!(read(&again, "cpu.cfs_burst_us"), burst);
         engine.remove(class);
         nothing_left(sandbox);
     }
@@ -75,7 +77,7 @@ fn podman_with_the_wrapper_over_crun() {
     }
 }
 
-/// `hooks.d` and no wrapper: placed and treated before the first instruction. What only a wrapper can do is not asked.
+/// `hooks.d`, in the one folder that Podman reads unless told of others, and no wrapper: placed and treated before the first instruction. What only a wrapper can do is not asked.
 #[test]
 fn podman_with_hooks_d_and_plain_runtimes() {
     for suite in Suite::ALL {
@@ -85,7 +87,7 @@ fn podman_with_hooks_d_and_plain_runtimes() {
                 let name = format!("plimsoll-{stage}.json");
                 let ours = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks").join(&name);
                 let text = std::fs::read_to_string(ours).unwrap();
-                engine.node.write(&format!("/etc/containers/oci/hooks.d/{name}"), &text);
+                engine.node.write(&format!("/usr/share/containers/oci/hooks.d/{name}"), &text);
             }
             let sandbox = &engine.node.sandbox;
             for class in ["LS", "BE"] {
