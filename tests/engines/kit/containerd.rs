@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::process::Child;
-use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -63,16 +62,6 @@ impl Containerd {
 
     fn wait_until_it_answers(&self) {
         wait_for("containerd to answer", || self.cri.version().ok());
-    }
-}
-
-impl Drop for Containerd {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let log = fs::read_to_string(self.node.sandbox.dir().join("containerd.log")).unwrap_or_default();
-            eprintln!("containerd {:?}", self.cri.version());
-            eprintln!("its log:\n{log}\nPlimsoll's log:\n{}", self.node.sandbox.log());
-        }
     }
 }
 

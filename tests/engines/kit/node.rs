@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
 
 use crate::common::{Ran, Sandbox, dist, helpers};
 
@@ -71,6 +72,7 @@ wait $!
 pub struct Node {
     /// The first process; killed before the sandbox looks for what is left.
     init: Init,
+    suite: Suite,
     /// The groups, the config of Plimsoll (`/etc/plimsoll/config.toml` inside), its run folder and log.
     pub sandbox: Sandbox,
 }
@@ -125,7 +127,7 @@ impl Node {
         assert_eq!(line, "ready\n", "a root of {}", lower.display());
         let children = format!("/proc/{0}/task/{0}/children", child.id());
         let pid = fs::read_to_string(children).unwrap().trim().parse().unwrap();
-        let node = Self { init: Init { child, _stdin: stdin, pid }, sandbox };
+        let node = Self { init: Init { child, _stdin: stdin, pid }, suite, sandbox };
 
         for name in ["plimsoll", "plimsoll-hook", "plimsoll-runtime"] {
             node.place(&dist(name), &format!("/usr/local/bin/{name}"));
@@ -205,6 +207,21 @@ impl Node {
         let file = archive.to_str().unwrap();
         tar(&[at, "--create", "--file", file, "manifest.json", "config.json", "layer.tar"]);
         archive
+    }
+}
+
+impl Drop for Node {
+    /// What went on, where the test did not go well.
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        let dir = self.sandbox.dir();
+        for log in [dir.join("containerd.log"), dir.join("dockerd.log"), self.sandbox.log_file()] {
+            if let Ok(text) = fs::read_to_string(&log) {
+                eprintln!("{:?}, {}:\n{text}", self.suite, log.display());
+            }
+        }
     }
 }
 
