@@ -18,10 +18,14 @@ pub mod container;
 pub mod cpuset;
 pub mod error;
 pub mod hook;
+#[cfg(feature = "tool")]
+pub mod install;
 pub mod kernel;
 pub mod log;
 pub mod plan;
 pub mod policy;
+#[cfg(feature = "tool")]
+pub mod programs;
 pub mod qos;
 pub mod quantity;
 pub mod record;

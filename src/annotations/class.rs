@@ -39,7 +39,7 @@ impl Source {
         [Self::Koordinator, Self::Volcano, Self::Rubik, Self::Katalyst, Self::Crane, Self::CrioLabels];
 
     /// The annotation's key.
-    pub fn key(self) -> &'static str {
+    pub const fn key(self) -> &'static str {
         match self {
             Self::Koordinator => "koordinator.sh/qosClass",
             Self::Volcano => "volcano.sh/qos-level",

@@ -17,6 +17,23 @@ pub use resources::{ContainerResources, ExtendedResourceSpec, ResourceStatus};
 use crate::error::{Error, Result};
 use crate::qos::QosClass;
 
+/// Every annotation of a pod that asks for something. What an engine must let through to the runtime.
+pub const KEYS: [&str; 12] = [
+    Source::Koordinator.key(),
+    cpu_qos::KEY,
+    cpu_burst::KEY,
+    resources::RESOURCE_STATUS,
+    resources::EXTENDED_RESOURCES,
+    Source::Volcano.key(),
+    Source::Rubik.key(),
+    cpu_burst::VOLCANO_ENABLE,
+    cpu_burst::VOLCANO_TIME,
+    Source::Katalyst.key(),
+    Source::Crane.key(),
+    // CRI-O's copy of the labels is no annotation of the pod's, but counts where it is.
+    Source::CrioLabels.key(),
+];
+
 /// What a container asks for. A part is `None` where its annotation is not there.
 #[derive(Debug, Default)]
 pub struct Request {

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::paint::ColorWhen;
+use crate::install::Engine;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -18,7 +19,7 @@ Exit codes:
 ///
 /// Plimsoll gives containers their CPU class (LSE, LSR, LS, BE, SYSTEM) before their first instruction. The work is
 /// done by plimsoll-hook, which the container runtime calls; this tool shows what the hook would do, what it did, and
-/// what this node can do. Nothing but `repair`, `disable` and `enable` changes anything.
+/// what this node can do. Only `install`, `uninstall`, `repair`, `disable` and `enable` change anything.
 #[derive(Debug, Parser)]
 #[command(name = "plimsoll", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(super) struct Cli {
@@ -54,6 +55,11 @@ pub(super) enum Command {
     /// Gives back what ended containers had, writes changed values again, and removes what belongs to nobody. Running
     /// it twice changes nothing.
     Repair(RepairArgs),
+    /// Put Plimsoll under this node's container engines
+    ///
+    /// Copies the programs, and gives each engine one more runtime handler: as its default one, but for the wrapper
+    /// that is called in the place of the runtime. Running it twice changes nothing; `uninstall` takes everything off.
+    Install(InstallArgs),
     /// Check or show the configuration
     Config {
         /// What to do with it.
@@ -162,6 +168,44 @@ pub(super) struct RepairArgs {
     /// Only say what would be done
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+/// How to install.
+#[derive(Args, Debug)]
+pub(super) struct InstallArgs {
+    /// The engine [default: every one that is found]
+    #[arg(long, value_name = "ENGINE")]
+    pub(super) engine: Option<EngineArg>,
+    /// Its main configuration file, where it is not at the usual place
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    pub(super) engine_config: Option<PathBuf>,
+    /// The name of the handler, which a Kubernetes RuntimeClass refers to
+    #[arg(long, value_name = "NAME", default_value = "plimsoll")]
+    pub(super) runtime_class: String,
+    /// Make it the engine's default, for containers that name none
+    #[arg(long)]
+    pub(super) default: bool,
+    /// Where the programs go
+    #[arg(long, value_name = "DIR", default_value = "/usr/local/bin")]
+    pub(super) bin_dir: PathBuf,
+    /// Only show what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// A container engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum EngineArg {
+    /// containerd, for Kubernetes
+    Containerd,
+}
+
+impl From<EngineArg> for Engine {
+    fn from(engine: EngineArg) -> Self {
+        match engine {
+            EngineArg::Containerd => Self::Containerd,
+        }
+    }
 }
 
 /// What to do with the configuration.

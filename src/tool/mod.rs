@@ -7,6 +7,7 @@ mod config;
 mod docs;
 mod explain;
 mod human;
+mod install;
 mod node;
 mod paint;
 mod plan;
@@ -26,6 +27,7 @@ use clap::Parser;
 use crate::hook::Hook;
 use crate::kernel::fs::Roots;
 use crate::policy::config::{Config, DEFAULT_PATH};
+use crate::programs::Programs;
 use cli::{Cli, Command};
 use paint::{Paint, Tone};
 
@@ -72,6 +74,11 @@ impl Session {
         Ok(Hook::new(self.roots.clone(), config)?)
     }
 
+    /// The programs of this node, or of the fixture tree.
+    fn programs(&self) -> Programs {
+        Programs::of(&self.roots, self.is_live)
+    }
+
     /// The line that says that nothing is done at present; empty where the hook is on.
     fn off_notice(&self, hook: &Hook) -> String {
         if !switch::is_off(self, Some(hook)) {
@@ -110,6 +117,7 @@ fn run(cli: &Cli) -> anyhow::Result<Said> {
         Command::Status(args) => status::run(&session, args),
         Command::Check(args) => check::run(&session, args.json),
         Command::Repair(args) => repair::run(&session, args.dry_run),
+        Command::Install(args) => install::install(&session, args),
         Command::Config { command } => config::run(&session, command),
         Command::Disable => switch::disable(&session),
         Command::Enable => switch::enable(&session),
