@@ -38,7 +38,7 @@ pub(super) fn with(there: Option<&Value>) -> Value {
 }
 
 /// The annotations that no pattern lets through.
-pub fn missing(there: &[&str]) -> Vec<&'static str> {
+pub(super) fn missing(there: &[&str]) -> Vec<&'static str> {
     let reads = KEYS.iter().filter(|key| !key.starts_with(OF_ENGINES));
     reads.copied().filter(|key| !there.iter().any(|pattern| matches(pattern, key))).collect()
 }

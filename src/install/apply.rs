@@ -10,9 +10,9 @@ use similar::TextDiff;
 
 use super::document::revert;
 use super::manifest::{Installed, Manifest, Touched};
-use super::plan::Plan;
+use super::plan::{Edit, Plan};
 use super::wrapper::WRAPPER;
-use super::{Engine, Node, Wish, containerd, disk};
+use super::{Engine, Node, Wish, disk};
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
 
@@ -46,51 +46,38 @@ pub fn install(node: &Node, wish: &Wish, from: &Path, is_dry: bool) -> Result<Ou
     wish.check()?;
     let _lock = if is_dry { None } else { Some(lock(&node.roots)?) };
     let old = Manifest::load(&node.roots)?;
-    let plans = plans(node, wish, &old)?;
+    let mut outcome = Outcome::default();
+    let plans = plans(node, wish, &old, &mut outcome.notes)?;
+    let places = places(node, wish, from, &plans)?;
+    let edits: Vec<&Edit> = plans.iter().flat_map(|plan| &plan.edits).filter(|edit| edit.changes()).collect();
     let mut new = old.clone();
-    let mut outcome =
-        Outcome { engines: plans.iter().map(|plan| plan.engine).collect(), ..Outcome::default() };
-    let programs = programs(node, wish, from, &plans)?;
     for plan in &plans {
+        outcome.engines.push(plan.engine);
         outcome.notes.extend(plan.notes.iter().cloned());
-        record(&mut new, plan)?;
-    }
-    for step in &programs {
-        outcome.steps.push(step.text());
-        let placed = step.to.clone();
-        if !new.programs.contains(&placed) {
-            new.programs.push(placed);
+        if plan.edits.iter().any(Edit::changes) {
+            outcome.changed.push(plan.engine);
+            record(&mut new, plan)?;
         }
     }
-    let edits: Vec<_> = plans.iter().flat_map(|plan| &plan.edits).filter(|edit| edit.changes()).collect();
+    for place in &places {
+        outcome.steps.push(place.text());
+        if !new.programs.contains(&place.to) {
+            new.programs.push(place.to.clone());
+        }
+    }
     for edit in &edits {
         outcome.steps.push(format!("write {}", edit.path.display()));
         outcome.diffs.push(diff(&edit.path, edit.now.as_deref(), Some(&edit.then)));
     }
-    outcome.changed = plans
-        .iter()
-        .filter(|plan| plan.edits.iter().any(super::plan::Edit::changes))
-        .map(|p| p.engine)
-        .collect();
     if is_dry {
         return Ok(outcome);
     }
     if new != old {
         new.save(&node.roots)?;
     }
-    for step in &programs {
-        step.run()?;
-    }
-    let written =
-        edits.iter().try_for_each(|edit| disk::write(&edit.path, &edit.beside, 0o644, edit.then.as_bytes()));
-    let checked =
-        written.and_then(|()| plans.iter().filter_map(|plan| plan.check.as_ref()).try_for_each(|ask| ask()));
-    if let Err(error) = checked {
+    if let Err(error) = carry_out(&places, &edits, &plans) {
         for edit in edits.iter().rev() {
-            match &edit.now {
-                Some(now) => disk::write(&edit.path, &edit.beside, 0o644, now.as_bytes())?,
-                None => disk::remove(&edit.path)?,
-            }
+            put_back(edit)?;
         }
         new.engines = old.engines;
         new.save(&node.roots)?;
@@ -99,27 +86,48 @@ pub fn install(node: &Node, wish: &Wish, from: &Path, is_dry: bool) -> Result<Ou
     Ok(outcome)
 }
 
+/// Programs and links before the files that name them; then the engines' word on it.
+fn carry_out(places: &[Place], edits: &[&Edit], plans: &[Plan]) -> Result<()> {
+    places.iter().try_for_each(Place::run)?;
+    for edit in edits {
+        disk::write(&edit.path, &edit.beside, 0o644, edit.then.as_bytes())?;
+    }
+    plans.iter().filter_map(|plan| plan.check.as_ref()).try_for_each(|ask| ask())
+}
+
+fn put_back(edit: &Edit) -> Result<()> {
+    match &edit.now {
+        // Where nothing was written nothing needs to be, which may be all that is possible.
+        now if disk::read(&edit.path)? == *now => Ok(()),
+        Some(now) => disk::write(&edit.path, &edit.beside, 0o644, now.as_bytes()),
+        None => disk::remove(&edit.path),
+    }
+}
+
 /// The plans of the engines that are wanted.
-fn plans(node: &Node, wish: &Wish, old: &Manifest) -> Result<Vec<Plan>> {
-    let engines = match wish.engine {
-        Some(engine) => vec![engine],
-        None => node.engines(),
-    };
+fn plans(node: &Node, wish: &Wish, old: &Manifest, notes: &mut Vec<String>) -> Result<Vec<Plan>> {
+    let mut engines = wish.engine.map_or_else(|| node.engines(), |engine| vec![engine]);
+    if wish.engine.is_none() {
+        let mut left = Vec::new();
+        for engine in engines {
+            match node.state(engine)?.off {
+                Some(off) => notes.push(format!("{engine} is left out: {off}")),
+                None => left.push(engine),
+            }
+        }
+        engines = left;
+    }
     if engines.is_empty() {
         let known: Vec<&str> = Engine::ALL.into_iter().map(Engine::name).collect();
-        return Err(Error::invalid("engines", format!("none of {} is on this node", known.join(", ")))
-            .hint("name one with --engine"));
+        let why = format!("none of {} is on this node and in use", known.join(", "));
+        return Err(Error::invalid("engines", why).hint("name one with --engine"));
     }
-    engines
-        .into_iter()
-        .map(|engine| {
-            let main = wish.config.clone().unwrap_or_else(|| node.roots.path(engine.config()));
-            let installed = old.of(engine, &main);
-            match engine {
-                Engine::Containerd => containerd::plan(node, wish, main, installed),
-            }
-        })
-        .collect()
+    let plan = |engine: Engine| {
+        let main = wish.config.clone().unwrap_or_else(|| node.roots.path(engine.config()));
+        let installed = old.of(engine, &main);
+        engine.plan(node, wish, main, installed)
+    };
+    engines.into_iter().map(plan).collect()
 }
 
 /// Writes into the manifest what a plan is about to change, and what there is without it.
@@ -209,7 +217,7 @@ impl Place {
 }
 
 /// The programs and links that are not in their place yet.
-fn programs(node: &Node, wish: &Wish, from: &Path, plans: &[Plan]) -> Result<Vec<Place>> {
+fn places(node: &Node, wish: &Wish, from: &Path, plans: &[Plan]) -> Result<Vec<Place>> {
     let folder = node.roots.path(&wish.bin_dir.to_string_lossy());
     let mut places = Vec::new();
     for name in PROGRAMS {
@@ -237,13 +245,14 @@ fn programs(node: &Node, wish: &Wish, from: &Path, plans: &[Plan]) -> Result<Vec
     Ok(places)
 }
 
-/// One installation at a time.
-fn lock(roots: &Roots) -> Result<Flock<File>> {
-    let path = Manifest::path(roots).with_extension("lock");
+/// One installation at a time: the manifest's folder is locked.
+pub(super) fn lock(roots: &Roots) -> Result<Flock<File>> {
+    let path = Manifest::path(roots);
     disk::make_folders(&path)?;
-    let file = File::create(&path).map_err(|e| Error::os("open", &path, &e).hint("run it as root"))?;
+    let folder = path.parent().unwrap_or(&path);
+    let file = File::open(folder).map_err(|e| Error::os("open", folder, &e).hint("run it as root"))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        Error::errno("lock", &path, errno).hint("another install or uninstall is running")
+        Error::errno("lock", folder, errno).hint("another install or uninstall is running")
     })
 }
 

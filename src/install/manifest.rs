@@ -94,7 +94,10 @@ impl Manifest {
     pub(super) fn save(&self, roots: &Roots) -> Result<()> {
         let path = Self::path(roots);
         if self.engines.is_empty() && self.programs.is_empty() {
-            return disk::remove(&path);
+            disk::remove(&path)?;
+            // Whatever else is in the folder stays, and then the folder, too.
+            let _ = path.parent().map(std::fs::remove_dir);
+            return Ok(());
         }
         let text = serde_json::to_vec_pretty(self)
             .map_err(|e| Error::invalid(path.display().to_string(), e.to_string()))?;

@@ -8,10 +8,17 @@
 mod annotations;
 mod apply;
 mod containerd;
+mod crio;
 mod disk;
+mod docker;
 mod document;
+mod layers;
+mod live;
 mod manifest;
 mod plan;
+mod podman;
+mod state;
+mod uninstall;
 mod wrapper;
 
 use std::fmt;
@@ -19,14 +26,21 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use annotations::{missing, patterns};
+pub use annotations::patterns;
 pub use apply::{Outcome, install};
+pub use state::{Handler, State};
+pub use uninstall::uninstall;
 pub use wrapper::{WRAPPER, is_ours};
 
+use self::manifest::Installed;
+use self::plan::Plan;
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
 use crate::policy::config::Config;
 use crate::programs::Programs;
+
+/// What a file of ours begins with.
+const HEAD: &str = "# Made by `plimsoll install`; `plimsoll uninstall` removes it.\n";
 
 /// A container engine that Plimsoll can be put under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,37 +48,69 @@ use crate::programs::Programs;
 pub enum Engine {
     /// containerd, for its CRI plugin.
     Containerd,
+    /// CRI-O.
+    Crio,
+    /// Docker.
+    Docker,
+    /// Podman, for root.
+    Podman,
 }
 
 impl Engine {
     /// Every engine.
-    pub const ALL: [Self; 1] = [Self::Containerd];
+    pub const ALL: [Self; 4] = [Self::Containerd, Self::Crio, Self::Docker, Self::Podman];
 
-    /// Its name, which is that of its systemd unit, too.
+    /// Its name, as `--engine` takes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Containerd => "containerd",
+            Self::Crio => "crio",
+            Self::Docker => "docker",
+            Self::Podman => "podman",
         }
     }
 
-    /// Its program.
+    /// Its program, which is the name of its process, too.
     pub fn program(self) -> &'static str {
         match self {
-            Self::Containerd => "containerd",
+            Self::Docker => "dockerd",
+            other => other.name(),
         }
     }
 
-    /// What to do so that it reads its configuration again; running containers stay.
+    /// What makes it read its configuration again; running containers stay. Podman reads it each time.
     pub fn restart(self) -> Option<[&'static str; 3]> {
         match self {
             Self::Containerd => Some(["systemctl", "restart", "containerd"]),
+            Self::Crio => Some(["systemctl", "restart", "crio"]),
+            // Runtimes and the default one are among what dockerd reloads.
+            Self::Docker => Some(["systemctl", "reload", "docker"]),
+            Self::Podman => None,
         }
+    }
+
+    /// Whether its pods name a handler by a Kubernetes RuntimeClass.
+    pub fn is_kubernetes(self) -> bool {
+        matches!(self, Self::Containerd | Self::Crio)
     }
 
     /// Where its configuration is.
     fn config(self) -> &'static str {
         match self {
             Self::Containerd => "/etc/containerd/config.toml",
+            Self::Crio => "/etc/crio/crio.conf",
+            Self::Docker => "/etc/docker/daemon.json",
+            Self::Podman => "/etc/containers/containers.conf",
+        }
+    }
+
+    /// What would be done for it.
+    fn plan(self, node: &Node, wish: &Wish, main: PathBuf, installed: Option<&Installed>) -> Result<Plan> {
+        match self {
+            Self::Containerd => containerd::plan(node, wish, main, installed),
+            Self::Crio => crio::plan(node, wish, main, installed),
+            Self::Docker => docker::plan(node, wish, main, installed),
+            Self::Podman => podman::plan(node, wish, main, installed),
         }
     }
 }
@@ -89,12 +135,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// The engines that are here: the program is, or its configuration.
+    /// The engines whose programs are here.
     pub fn engines(&self) -> Vec<Engine> {
-        let is_here = |engine: &Engine| {
-            self.programs.find(engine.program()).is_some() || self.roots.path(engine.config()).exists()
-        };
-        Engine::ALL.into_iter().filter(is_here).collect()
+        Engine::ALL.into_iter().filter(|engine| self.programs.find(engine.program()).is_some()).collect()
     }
 }
 

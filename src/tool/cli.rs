@@ -60,6 +60,12 @@ pub(super) enum Command {
     /// Copies the programs, and gives each engine one more runtime handler: as its default one, but for the wrapper
     /// that is called in the place of the runtime. Running it twice changes nothing; `uninstall` takes everything off.
     Install(InstallArgs),
+    /// Take Plimsoll off this node's container engines
+    ///
+    /// The engines' files become what they were. Where others changed them since, only what is ours is taken out, and the
+    /// default that was replaced is put back. The programs stay while containers that run refer to them; run it again
+    /// when these are gone.
+    Uninstall(UninstallArgs),
     /// Check or show the configuration
     Config {
         /// What to do with it.
@@ -188,9 +194,29 @@ pub(super) struct InstallArgs {
     /// Where the programs go
     #[arg(long, value_name = "DIR", default_value = "/usr/local/bin")]
     pub(super) bin_dir: PathBuf,
-    /// Only show what would be done
+    /// Only show what would be done, files as a unified diff
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Restart the engines whose configuration changes; containers that run stay
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) restart: bool,
+}
+
+/// How to uninstall.
+#[derive(Args, Debug)]
+pub(super) struct UninstallArgs {
+    /// The engine [default: every one it was installed for]
+    #[arg(long, value_name = "ENGINE")]
+    pub(super) engine: Option<EngineArg>,
+    /// Its main configuration file, where it was installed with one
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    pub(super) engine_config: Option<PathBuf>,
+    /// Only show what would be done, files as a unified diff
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Restart the engines whose configuration changes; containers that run stay
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) restart: bool,
 }
 
 /// A container engine.
@@ -198,12 +224,21 @@ pub(super) struct InstallArgs {
 pub(super) enum EngineArg {
     /// containerd, for Kubernetes
     Containerd,
+    /// CRI-O
+    Crio,
+    /// Docker
+    Docker,
+    /// Podman, for root
+    Podman,
 }
 
 impl From<EngineArg> for Engine {
     fn from(engine: EngineArg) -> Self {
         match engine {
             EngineArg::Containerd => Self::Containerd,
+            EngineArg::Crio => Self::Crio,
+            EngineArg::Docker => Self::Docker,
+            EngineArg::Podman => Self::Podman,
         }
     }
 }

@@ -1,11 +1,15 @@
 //! `install` and `uninstall`: Plimsoll under the engines of this node.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use anyhow::Context;
 
-use super::cli::InstallArgs;
+use super::cli::{InstallArgs, UninstallArgs};
 use super::paint::{Paint, Tone};
 use super::{PROBLEM, Said, Session};
 use crate::install::{self, Engine, Node, Outcome, Wish};
+use crate::programs;
 
 impl Session {
     /// The node, as the installer sees it.
@@ -20,51 +24,102 @@ impl Session {
 }
 
 pub(super) fn install(session: &Session, args: &InstallArgs) -> anyhow::Result<Said> {
-    let node = session.node()?;
     let wish = Wish {
         engine: args.engine.map(Engine::from),
-        config: args.engine_config.clone(),
+        config: args.engine_config.as_deref().map(absolute).transpose()?,
         handler: args.runtime_class.clone(),
         is_default: args.default,
         bin_dir: args.bin_dir.clone(),
     };
     let program = std::env::current_exe().context("find this program")?;
     let from = program.parent().unwrap_or(&program);
-    let outcome = install::install(&node, &wish, from, args.dry_run)?;
-    let mut text = report(session.paint, &outcome, args.dry_run);
+    let mut outcome = install::install(&session.node()?, &wish, from, args.dry_run)?;
     if outcome.steps.is_empty() {
-        text.push_str("Already installed: nothing to change.\n");
+        outcome.steps.push("already installed: nothing to change".to_owned());
     }
+    let mut said = finish(session, outcome.clone(), args.dry_run, args.restart)?;
+    if !args.dry_run {
+        said.text.push_str(&use_it(session.paint, &outcome, &wish));
+    }
+    Ok(said)
+}
+
+pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> anyhow::Result<Said> {
+    let main = args.engine_config.as_deref().map(absolute).transpose()?;
+    let engine = args.engine.map(Engine::from);
+    let mut outcome = install::uninstall(&session.node()?, engine, main.as_deref(), args.dry_run)?;
+    if outcome.steps.is_empty() && outcome.problems.is_empty() {
+        outcome.steps.push("not installed: nothing to take off".to_owned());
+    }
+    finish(session, outcome, args.dry_run, args.restart)
+}
+
+/// What was installed for a file is known by its whole path.
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("find {}", path.display()))
+}
+
+/// Restarts where that is wanted, and says what was done.
+fn finish(session: &Session, mut outcome: Outcome, is_dry: bool, restart: bool) -> anyhow::Result<Said> {
+    let mut todo = Vec::new();
+    for (engine, words) in outcome.changed.iter().filter_map(|engine| Some((engine, engine.restart()?))) {
+        let line = words.join(" ");
+        if !restart || !session.is_live {
+            todo.push(format!("{line}: {engine} reads its configuration then; containers that run stay"));
+            continue;
+        }
+        let [program, args @ ..] = words;
+        match programs::output(Command::new(program).args(args)) {
+            Ok((true, ..)) => outcome.steps.push(line),
+            Ok((false, _, why)) => outcome.problems.push(format!("{line}: {}", why.trim())),
+            Err(error) => outcome.problems.push(format!("{line}: {error}")),
+        }
+    }
+    let paint = session.paint;
+    let mut text = String::new();
+    if is_dry {
+        outcome.diffs.iter().for_each(|diff| text.push_str(&painted(paint, diff)));
+        text.push_str("Nothing was changed. This is what would be done:\n");
+    }
+    let mut list = |mark: &str, lines: &[String], tone| {
+        lines.iter().for_each(|line| text.push_str(&paint.wrap(mark, 3, line, tone)));
+    };
+    list("-", &outcome.steps, Tone::Plain);
+    list("!", &outcome.notes, Tone::Warn);
+    list("!", &outcome.problems, Tone::Bad);
+    list("->", &todo, Tone::Head);
     let code = if outcome.problems.is_empty() { 0 } else { PROBLEM };
     Ok(Said { text, code })
 }
 
-/// What was done, or would be.
-fn report(paint: Paint, outcome: &Outcome, is_dry: bool) -> String {
+fn painted(paint: Paint, diff: &str) -> String {
+    let tone = |line: &str| match line.as_bytes().first() {
+        Some(b'+') => Tone::Good,
+        Some(b'-') => Tone::Bad,
+        _ => Tone::Plain,
+    };
+    // As it is, so that it can be applied: an engine's files are root's, and nothing in them is hostile.
+    diff.split('\n').map(|line| paint.tone(tone(line), line) + "\n").collect()
+}
+
+/// How containers come to the handler that was installed.
+fn use_it(paint: Paint, outcome: &Outcome, wish: &Wish) -> String {
+    let name = &wish.handler;
     let mut text = String::new();
-    for diff in outcome.diffs.iter().filter(|_| is_dry) {
-        for line in diff.lines() {
-            let tone = match line.as_bytes().first() {
-                Some(b'+') => Tone::Good,
-                Some(b'-') => Tone::Bad,
-                _ => Tone::Plain,
-            };
-            text.push_str(&paint.tone(tone, &super::paint::clean(line)));
-            text.push('\n');
+    let mut say = |line: &str| text.push_str(&paint.wrap("", 3, line, Tone::Plain));
+    for engine in &outcome.engines {
+        match engine {
+            _ if wish.is_default => {}
+            Engine::Docker => say(&format!("docker run --runtime {name} ... takes it.")),
+            Engine::Podman => say(&format!("podman --runtime {name} run ... takes it.")),
+            Engine::Containerd | Engine::Crio => {}
         }
-        text.push('\n');
     }
-    if is_dry && !outcome.steps.is_empty() {
-        text.push_str("Nothing was changed. This is what would be done:\n");
-    }
-    for step in &outcome.steps {
-        text.push_str(&paint.wrap("-", 2, step, Tone::Plain));
-    }
-    for note in &outcome.notes {
-        text.push_str(&paint.wrap("!", 2, note, Tone::Warn));
-    }
-    for problem in &outcome.problems {
-        text.push_str(&paint.wrap("!", 2, problem, Tone::Bad));
+    if outcome.engines.iter().any(|engine| engine.is_kubernetes()) && !wish.is_default {
+        say(&format!("Pods take it by `runtimeClassName: {name}`, once the cluster has this:"));
+        text.push_str(&format!(
+            "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata:\n  name: {name}\nhandler: {name}\n"
+        ));
     }
     text
 }

@@ -118,6 +118,7 @@ fn run(cli: &Cli) -> anyhow::Result<Said> {
         Command::Check(args) => check::run(&session, args.json),
         Command::Repair(args) => repair::run(&session, args.dry_run),
         Command::Install(args) => install::install(&session, args),
+        Command::Uninstall(args) => install::uninstall(&session, args),
         Command::Config { command } => config::run(&session, command),
         Command::Disable => switch::disable(&session),
         Command::Enable => switch::enable(&session),

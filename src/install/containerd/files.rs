@@ -30,6 +30,8 @@ pub(super) struct Files {
     read: Vec<(PathBuf, Value)>,
     /// A file of ours in a folder that is imported, where there is one.
     drop_in: Option<PathBuf>,
+    /// The CRI plugin's name in `disabled_plugins`, where it is switched off.
+    off: Option<String>,
     /// What an operator should know.
     pub(super) notes: Vec<String>,
 }
@@ -46,12 +48,19 @@ impl Files {
             version,
             read: Vec::new(),
             drop_in: None,
+            off: None,
             notes: Vec::new(),
         };
         let Some(text) = disk::read(main)? else { return Ok(files) };
         let value = Document::parse(Syntax::Toml, main, &text)?.value();
-        files.schema = files.schema_of(&value)?;
+        // As Docker's package ships it, without a version: then nothing else in it counts.
+        files.off = disabled(&value);
+        match files.schema_of(&value) {
+            Err(_) if files.off.is_some() && value.get("plugins").is_none() => return Ok(files),
+            schema => files.schema = schema?,
+        }
         files.add_all(node, value)?;
+        files.off = files.read.iter().find_map(|(_, file)| disabled(file));
         files.warn_of_old_tables();
         Ok(files)
     }
@@ -169,13 +178,6 @@ impl Files {
         all
     }
 
-    /// The plugin that is switched off, by its name there.
-    pub(super) fn disabled(&self) -> Option<&str> {
-        let lists =
-            self.read.iter().filter_map(|(_, file)| file.get("disabled_plugins")?.as_array()).flatten();
-        lists.filter_map(Value::as_str).find(|name| ["cri", OLD_PLUGIN, PLUGIN].contains(name))
-    }
-
     /// The file for our handler, and whether it is a drop-in: the one that has it already, a drop-in where one is read
     /// and added to the rest, or else the one that has the last word.
     pub(super) fn target(&self, handler: &str) -> (PathBuf, bool) {
@@ -197,6 +199,20 @@ impl Files {
         (last.unwrap_or_else(|| self.main.clone()), false)
     }
 
+    /// Why nothing passes through any handler.
+    pub(super) fn off(&self) -> Option<String> {
+        let name = self.off.as_ref()?;
+        Some(format!(
+            "{} has {name:?} in disabled_plugins: containerd serves no Kubernetes",
+            self.main.display()
+        ))
+    }
+
+    /// Every file that was read.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.read.iter().map(|(path, _)| path.clone()).collect()
+    }
+
     /// Whether a file is not there yet.
     pub(super) fn is_new(&self, path: &Path) -> bool {
         !self.read.iter().any(|(read, _)| read == path)
@@ -207,6 +223,12 @@ impl Files {
         let file = self.read.iter().find(|(read, _)| read == path).map(|(_, value)| value);
         keys(&["plugins", self.plugin(file.unwrap_or(&Value::Null)), "containerd"])
     }
+}
+
+/// The CRI plugin, by the name under which a file switches it off.
+fn disabled(file: &Value) -> Option<String> {
+    let names = file.get("disabled_plugins")?.as_array()?.iter().filter_map(Value::as_str);
+    names.into_iter().find(|name| ["cri", OLD_PLUGIN, PLUGIN].contains(name)).map(str::to_owned)
 }
 
 /// Adds a table as containerd does: tables by key, and other values unless they are empty.

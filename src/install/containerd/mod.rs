@@ -11,16 +11,18 @@ use self::files::Files;
 use super::document::{Keys, Syntax, get};
 use super::manifest::Installed;
 use super::plan::{Edit, Plan, refuse_foreign, refuse_second, table, text};
-use super::{Engine, Node, Wish, annotations, wrapper};
+use super::state::{self, State};
+use super::{Engine, HEAD, Node, Wish, annotations, wrapper};
 use crate::error::{Error, Result};
 
 /// The handler that counts where none is configured.
 const BUILT_IN: &str = "runc";
 /// The shims that take a `BinaryName`.
 const SHIMS: [&str; 2] = ["io.containerd.runc.v2", "io.containerd.runc.v1"];
+/// The option that must be as kubelet's cgroup driver is.
+const SYSTEMD: &str = "SystemdCgroup";
 /// The name of our drop-in; it comes after those of others.
 const DROP_IN: &str = "99-plimsoll.toml";
-const HEAD: &str = "# Made by `plimsoll install`; `plimsoll uninstall` removes it.\n";
 
 /// What containerd is told to do.
 pub(super) struct Setup {
@@ -104,12 +106,8 @@ pub(super) fn plan(node: &Node, wish: &Wish, main: PathBuf, installed: Option<&I
     refuse_second(engine, installed, &wish.handler)?;
     let setup = Setup::read(node, &main)?;
     let mut notes = setup.files.notes.clone();
-    if let Some(name) = setup.files.disabled() {
-        notes.push(format!(
-            "{} has {name:?} in disabled_plugins: containerd serves no Kubernetes, and no container passes through this \
-             handler until that is taken out",
-            setup.files.main.display()
-        ));
+    if let Some(off) = setup.files.off() {
+        return Err(Error::invalid("containerd", off).hint("take it out of the list and install again"));
     }
     let base = setup.base(wish, installed, &mut notes)?;
     let whose = format!("containerd handler {}", base.name);
@@ -166,7 +164,6 @@ pub(super) fn plan(node: &Node, wish: &Wish, main: PathBuf, installed: Option<&I
 
 /// Our handler: as the base, but for the runtime and the annotations. What somebody added to it stays.
 fn wanted(base: &Handler, there: Option<&Handler>, binary: &str) -> Map<String, Value> {
-    const SYSTEMD: &str = "SystemdCgroup";
     let mut all = base.table.clone();
     let mut options = table(all.get("options"));
     let theirs = there.map(|there| there.table.clone()).unwrap_or_default();
@@ -196,4 +193,34 @@ fn wanted(base: &Handler, there: Option<&Handler>, binary: &str) -> Map<String, 
     all.shift_remove("options");
     all.insert("options".to_owned(), Value::Object(options));
     all
+}
+
+/// What containerd is told to do now.
+pub(super) fn state(node: &Node, main: &Path) -> Result<State> {
+    let setup = Setup::read(node, main)?;
+    let runtimes = table(setup.cri.get("runtimes"));
+    let mut handlers = Vec::new();
+    for (name, found) in &runtimes {
+        let handler = Handler { name: name.clone(), table: table(Some(found)) };
+        let Some(runtime) = handler.runtime().filter(|path| super::is_ours(path)) else { continue };
+        let patterns = found.get("pod_annotations").and_then(Value::as_array).into_iter().flatten();
+        let missing = annotations::missing(&patterns.filter_map(Value::as_str).collect::<Vec<_>>());
+        let mut faults = Vec::new();
+        if !missing.is_empty() {
+            faults.push(format!("its pod_annotations do not let through {}", missing.join(", ")));
+        }
+        // What it was made from is the default one, or the built-in one where ours is the default.
+        let base = if setup.default_name() == name { BUILT_IN } else { setup.default_name() };
+        let systemd =
+            |handler: &Handler| get(&Value::Object(handler.table.clone()), &["options", SYSTEMD]).cloned();
+        let is_on = |value: Option<Value>| value.and_then(|value| value.as_bool()).unwrap_or_default();
+        if let Some(base) =
+            setup.handler(base).filter(|base| is_on(systemd(base)) != is_on(systemd(&handler)))
+        {
+            faults.push(format!("its {SYSTEMD} is not that of {}", base.name));
+        }
+        handlers.push(state::Handler { name: name.clone(), runtime: runtime.to_owned(), faults });
+    }
+    let off = setup.files.off();
+    Ok(State { handlers, default: setup.default_name().to_owned(), files: setup.files.paths(), off })
 }

@@ -1,8 +1,6 @@
 //! JSON. The order of the keys and the indentation stay.
 
-use serde::Serialize;
-use serde_json::ser::PrettyFormatter;
-use serde_json::{Map, Serializer, Value};
+use serde_json::{Map, Value};
 
 use super::{lines, not_a_table};
 
@@ -54,7 +52,7 @@ impl Json {
             return self.source.clone();
         }
         let text = match indent(&self.source) {
-            Some(indent) => pretty(&self.value, &indent),
+            Some(indent) => pretty(&self.value, &self.source, &indent, 0),
             None => self.value.to_string(),
         };
         let end = if self.source.is_empty() || self.source.ends_with('\n') { "\n" } else { "" };
@@ -74,12 +72,31 @@ fn merge(slot: &mut Value, value: &Value) {
     }
 }
 
-fn pretty(value: &Value, indent: &str) -> String {
-    let mut bytes = Vec::new();
-    let format = PrettyFormatter::with_indent(indent.as_bytes());
-    // A value that was parsed can be written, and what is written is UTF-8.
-    let _ = value.serialize(&mut Serializer::with_formatter(&mut bytes, format));
-    String::from_utf8_lossy(&bytes).into_owned()
+/// The value over several lines, but for what was written on one line before.
+fn pretty(value: &Value, source: &str, indent: &str, depth: usize) -> String {
+    let (open, items, close) = match value {
+        Value::Array(items) if !items.is_empty() => {
+            ('[', items.iter().map(|item| pretty(item, source, indent, depth + 1)).collect(), ']')
+        }
+        Value::Object(table) if !table.is_empty() => {
+            let member = |(key, value): (&String, &Value)| {
+                format!("{}: {}", Value::from(key.as_str()), pretty(value, source, indent, depth + 1))
+            };
+            ('{', table.iter().map(member).collect::<Vec<_>>(), '}')
+        }
+        scalar => return scalar.to_string(),
+    };
+    if depth > 0 {
+        let line = items.join(", ");
+        let forms = [format!("{open}{line}{close}"), format!("{open} {line} {close}"), value.to_string()];
+        if let Some(form) =
+            forms.into_iter().find(|form| !form.contains('\n') && source.contains(form.as_str()))
+        {
+            return form;
+        }
+    }
+    let (inner, outer) = (indent.repeat(depth + 1), indent.repeat(depth));
+    format!("{open}\n{inner}{}\n{outer}{close}", items.join(&format!(",\n{inner}")))
 }
 
 /// What the first key is indented with; `None` where everything is on one line.

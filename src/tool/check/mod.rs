@@ -1,5 +1,6 @@
 //! `check`: what this node can do, and what stands in the way; each line with what to do about it.
 
+mod engines;
 mod files;
 mod kernel;
 mod runtimes;
@@ -63,6 +64,7 @@ pub(super) fn run(session: &Session, as_json: bool) -> anyhow::Result<Said> {
     kernel::check(session, &config, &mut lines);
     files::check(session, &config, &mut lines);
     runtimes::check(session, &mut lines);
+    engines::check(session, &mut lines);
     let Lines(lines) = lines;
     let code = if lines.iter().any(|line| line.mark == Mark::Bad) { PROBLEM } else { 0 };
     if as_json {
