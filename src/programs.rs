@@ -10,7 +10,7 @@ use crate::kernel::fs::Roots;
 
 /// Where programs are besides in the folders of `PATH`, which a shell of root's may have shortened.
 const FOLDERS: [&str; 7] =
-    ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/sbin", "/bin", "/opt/kata/bin"];
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/opt/kata/bin"];
 /// How long a program may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 

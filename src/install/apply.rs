@@ -11,13 +11,13 @@ use similar::TextDiff;
 use super::document::revert;
 use super::manifest::{Installed, Manifest, Touched};
 use super::plan::{Edit, Plan};
-use super::wrapper::WRAPPER;
 use super::{Engine, Node, Wish, disk};
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
+use crate::runtime::real::OWN;
 
 /// The programs that go to their folder. The wrapper calls the hook beside itself.
-const PROGRAMS: [&str; 3] = ["plimsoll", "plimsoll-hook", WRAPPER];
+const PROGRAMS: [&str; 3] = ["plimsoll", "plimsoll-hook", OWN];
 
 /// What was done, or would be.
 #[derive(Clone, Debug, Default)]
@@ -231,7 +231,7 @@ fn places(node: &Node, wish: &Wish, from: &Path, plans: &[Plan]) -> Result<Vec<P
     for plan in plans.iter().filter(|plan| plan.wrapper.runtime.is_some()) {
         let to = folder.join(plan.wrapper.name());
         if !places.iter().any(|place| place.to == to) {
-            places.push(Place { from: Source::Link(WRAPPER.to_owned()), to });
+            places.push(Place { from: Source::Link(OWN.to_owned()), to });
         }
     }
     for place in &places {

@@ -30,14 +30,14 @@ pub use annotations::patterns;
 pub use apply::{Outcome, install};
 pub use state::{Handler, State};
 pub use uninstall::uninstall;
-pub use wrapper::{WRAPPER, is_ours};
+pub use wrapper::is_ours;
 
 use self::manifest::Installed;
 use self::plan::Plan;
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
-use crate::policy::config::Config;
 use crate::programs::Programs;
+use crate::runtime::real::KNOWN;
 
 /// What a file of ours begins with.
 const HEAD: &str = "# Made by `plimsoll install`; `plimsoll uninstall` removes it.\n";
@@ -166,7 +166,7 @@ impl Wish {
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !name.starts_with('-')
             && !name.ends_with('-');
-        if !is_label || wrapper::NAMED.contains(&name.as_str()) {
+        if !is_label || KNOWN.contains(&name.as_str()) {
             return Err(Error::invalid(
                 format!("runtime class {name:?}"),
                 "not a name for a handler: 1 to 63 of a-z, 0-9 and -, and no runtime's own",
@@ -181,20 +181,4 @@ impl Wish {
         }
         Ok(())
     }
-}
-
-/// The runtime that Plimsoll's configuration names for the wrapper, the last file that does.
-///
-/// # Errors
-///
-/// A file cannot be read.
-pub fn configured_runtime(config: &std::path::Path) -> Result<Option<PathBuf>> {
-    let mut found = None;
-    for file in Config::files(config)? {
-        let Some(text) = disk::read(&file)? else { continue };
-        let value = document::Document::parse(document::Syntax::Toml, &file, &text)?.value();
-        let path = document::get(&value, &["runtime", "path"]).and_then(serde_json::Value::as_str);
-        found = path.filter(|path| !path.is_empty()).map(PathBuf::from).or(found);
-    }
-    Ok(found)
 }

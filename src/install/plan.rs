@@ -105,7 +105,7 @@ pub(super) fn refuse_foreign(engine: Engine, name: &str, runtime: Option<&str>) 
             format!(
                 "is there already and calls {}, not {}",
                 other.unwrap_or("its default runtime"),
-                super::WRAPPER
+                crate::runtime::real::OWN
             ),
         )
         .hint("take another name with --runtime-class")),

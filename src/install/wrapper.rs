@@ -5,11 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
 use crate::programs::Programs;
-
-/// The wrapper's program.
-pub const WRAPPER: &str = "plimsoll-runtime";
-/// The runtimes it takes from its own name: `plimsoll-runtime-crun` calls crun.
-pub(super) const NAMED: [&str; 3] = ["runc", "crun", "youki"];
+use crate::runtime::real::{KNOWN, OWN};
 
 /// A name of the wrapper.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +18,8 @@ impl Wrapper {
     /// The file's name: that of the program, or of a link to it.
     pub(super) fn name(&self) -> String {
         match self.runtime {
-            Some(runtime) => format!("{WRAPPER}-{runtime}"),
-            None => WRAPPER.to_owned(),
+            Some(runtime) => format!("{OWN}-{runtime}"),
+            None => OWN.to_owned(),
         }
     }
 
@@ -36,8 +32,8 @@ impl Wrapper {
 /// Whether a runtime's path is that of our wrapper, wherever it is.
 pub fn is_ours(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
-    let Some(rest) = name.strip_prefix(WRAPPER) else { return false };
-    rest.is_empty() || rest.strip_prefix('-').is_some_and(|runtime| NAMED.contains(&runtime))
+    let Some(rest) = name.strip_prefix(OWN) else { return false };
+    rest.is_empty() || rest.strip_prefix('-').is_some_and(|runtime| KNOWN.contains(&runtime))
 }
 
 /// The wrapper's name for a handler that calls `base` now; empty or `None` where it says nothing. `chosen` is the
@@ -61,16 +57,16 @@ pub(super) fn instead_of(
     }
     let file = path.file_name().and_then(|name| name.to_str()).unwrap_or(base);
     if is_ours(base) {
-        let runtime = NAMED.into_iter().find(|name| file.strip_prefix(WRAPPER) == Some(&format!("-{name}")));
+        let runtime = KNOWN.into_iter().find(|name| file.strip_prefix(OWN) == Some(&format!("-{name}")));
         return Ok(Wrapper { runtime });
     }
-    let named = NAMED.into_iter().find(|name| *name == file);
+    let named = KNOWN.into_iter().find(|name| *name == file);
     let is_same = |name| path == Path::new(name) || same(roots, path, programs.find(name));
     match named {
         Some(name) if is_same(name) => Ok(Wrapper { runtime: Some(name) }),
-        _ => Err(Error::invalid(whose, format!("calls {base}, which {WRAPPER} would not call")).hint(
-            format!("set path = {base:?} under [runtime] in Plimsoll's configuration, then install again"),
-        )),
+        _ => Err(Error::invalid(whose, format!("calls {base}, which {OWN} would not call")).hint(format!(
+            "set path = {base:?} under [runtime] in Plimsoll's configuration, then install again"
+        ))),
     }
 }
 

@@ -13,10 +13,10 @@ use nix::errno::Errno;
 use crate::error::{Error, Result};
 
 /// The runtimes that are looked for, in this order.
-const KNOWN: [&str; 3] = ["runc", "crun", "youki"];
+pub const KNOWN: [&str; 3] = ["runc", "crun", "youki"];
 
 /// The wrapper's own name. A link to it named `plimsoll-runtime-crun` runs `crun`.
-const OWN: &str = "plimsoll-runtime";
+pub const OWN: &str = "plimsoll-runtime";
 
 /// Where programs are, whatever an engine's PATH says.
 const FOLDERS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -9,6 +9,7 @@ use super::cli::{InstallArgs, UninstallArgs};
 use super::paint::{Paint, Tone};
 use super::{PROBLEM, Said, Session};
 use crate::install::{self, Engine, Node, Outcome, Wish};
+use crate::policy::config::Config;
 use crate::programs;
 
 impl Session {
@@ -18,7 +19,7 @@ impl Session {
             roots: self.roots.clone(),
             programs: self.programs(),
             is_live: self.is_live,
-            runtime: install::configured_runtime(&self.config)?,
+            runtime: Config::load(&self.config)?.runtime.path,
         })
     }
 }

@@ -30,12 +30,11 @@ pub(in super::super) fn revert(
     let is = document.value();
     let mut changed: Vec<Keys> = Vec::new();
     differing(&was, &wrote, &mut Vec::new(), &mut changed);
-    for keys in owned {
-        if at(&is, keys).is_some_and(is_ours) {
-            document.remove(keys);
-            if let Some(old) = at(&was, keys) {
-                document.set(keys, old).map_err(|why| invalid(path, why))?;
-            }
+    // A handler that was there before by somebody's hand goes back value by value, too.
+    let owned: Vec<&Keys> = owned.iter().filter(|own| at(&was, own).is_none()).collect();
+    for own in &owned {
+        if at(&is, own).is_some_and(is_ours) {
+            document.remove(own);
         }
     }
     for keys in changed.iter().filter(|keys| !owned.iter().any(|own| keys.starts_with(own))) {
