@@ -134,6 +134,11 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes what a write that was cut off has left beside a file.
+pub(super) fn sweep(path: &Path, beside: &Path) -> Result<()> {
+    remove(&temporary(path, beside))
+}
+
 /// Whether two files hold the same.
 pub(super) fn same_content(one: &Path, other: &Path) -> bool {
     let compare = || -> std::io::Result<bool> {

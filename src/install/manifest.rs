@@ -93,14 +93,16 @@ impl Manifest {
     /// Writes it, or removes it where there is nothing to say. It holds copies of configurations, so it is root's only.
     pub(super) fn save(&self, roots: &Roots) -> Result<()> {
         let path = Self::path(roots);
+        let folder = path.parent().unwrap_or(&path);
         if self.engines.is_empty() && self.programs.is_empty() {
             disk::remove(&path)?;
+            disk::sweep(&path, folder)?;
             // Whatever else is in the folder stays, and then the folder, too.
-            let _ = path.parent().map(std::fs::remove_dir);
+            let _ = std::fs::remove_dir(folder);
             return Ok(());
         }
         let text = serde_json::to_vec_pretty(self)
             .map_err(|e| Error::invalid(path.display().to_string(), e.to_string()))?;
-        disk::write(&path, path.parent().unwrap_or(&path), 0o600, &text)
+        disk::write(&path, folder, 0o600, &text)
     }
 }

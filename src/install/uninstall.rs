@@ -40,7 +40,9 @@ pub fn uninstall(node: &Node, engine: Option<Engine>, main: Option<&Path>, is_dr
     }
     if !is_dry {
         restores.iter().try_for_each(Restore::run)?;
-        gone.iter().flat_map(|installed| &installed.files).for_each(remove_folders);
+        let files = || gone.iter().flat_map(|installed| &installed.files);
+        files().try_for_each(|file| disk::sweep(&file.path, &file.beside))?;
+        files().for_each(remove_folders);
         if !gone.is_empty() {
             manifest.save(&node.roots)?;
         }
@@ -122,6 +124,8 @@ fn programs(node: &Node, manifest: &mut Manifest, outcome: &mut Outcome, is_dry:
         }
     }
     if !is_dry {
+        let places = manifest.programs.iter().filter_map(|path| Some((path, path.parent()?)));
+        places.into_iter().try_for_each(|(path, folder)| disk::sweep(path, folder))?;
         manifest.programs.clear();
         manifest.save(&node.roots)?;
     }

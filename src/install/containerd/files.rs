@@ -15,6 +15,8 @@ use crate::programs::Version;
 const PLUGIN: &str = "io.containerd.cri.v1.runtime";
 /// The CRI plugin, up to version 2.
 const OLD_PLUGIN: &str = "io.containerd.grpc.v1.cri";
+/// Both.
+pub(super) const PLUGINS: [&str; 2] = [PLUGIN, OLD_PLUGIN];
 /// Imports may import; nobody has so many.
 const MAX_FILES: usize = 256;
 
@@ -228,7 +230,7 @@ impl Files {
 /// The CRI plugin, by the name under which a file switches it off.
 fn disabled(file: &Value) -> Option<String> {
     let names = file.get("disabled_plugins")?.as_array()?.iter().filter_map(Value::as_str);
-    names.into_iter().find(|name| ["cri", OLD_PLUGIN, PLUGIN].contains(name)).map(str::to_owned)
+    names.into_iter().find(|name| *name == "cri" || PLUGINS.contains(name)).map(str::to_owned)
 }
 
 /// Adds a table as containerd does: tables by key, and other values unless they are empty.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use self::files::Files;
+use self::verify::{Asked, Expected};
 use super::document::{Keys, Syntax, get};
 use super::manifest::Installed;
 use super::plan::{Edit, Plan, refuse_foreign, refuse_second, table, text};
@@ -29,6 +30,8 @@ pub(super) struct Setup {
     files: Files,
     /// The CRI plugin's table `containerd`.
     cri: Value,
+    /// The handler that is there without any configuration.
+    built_in: Map<String, Value>,
 }
 
 /// A handler.
@@ -55,7 +58,7 @@ impl Setup {
     pub(super) fn read(node: &Node, main: &Path) -> Result<Self> {
         let files = Files::read(node, main)?;
         let cri = files.cri();
-        Ok(Self { files, cri })
+        Ok(Self { files, cri, built_in: table(Some(&json!({"runtime_type": SHIMS[0]}))) })
     }
 
     /// The default handler's name.
@@ -66,7 +69,7 @@ impl Setup {
     /// A handler by its name; the built-in one is always there.
     pub(super) fn handler(&self, name: &str) -> Option<Handler> {
         let found = get(&self.cri, &["runtimes", name]).and_then(Value::as_object).cloned();
-        let built_in = || (name == BUILT_IN).then(|| table(Some(&json!({"runtime_type": SHIMS[0]}))));
+        let built_in = || (name == BUILT_IN).then(|| self.built_in.clone());
         found.or_else(built_in).map(|table| Handler { name: name.to_owned(), table })
     }
 
@@ -104,11 +107,13 @@ impl Setup {
 pub(super) fn plan(node: &Node, wish: &Wish, main: PathBuf, installed: Option<&Installed>) -> Result<Plan> {
     let engine = Engine::Containerd;
     refuse_second(engine, installed, &wish.handler)?;
-    let setup = Setup::read(node, &main)?;
+    let mut setup = Setup::read(node, &main)?;
     let mut notes = setup.files.notes.clone();
     if let Some(off) = setup.files.off() {
         return Err(Error::invalid("containerd", off).hint("take it out of the list and install again"));
     }
+    let asked = Asked::now(node, &main)?;
+    setup.built_in = asked.as_ref().and_then(|asked| asked.handler(BUILT_IN)).unwrap_or(setup.built_in);
     let base = setup.base(wish, installed, &mut notes)?;
     let whose = format!("containerd handler {}", base.name);
     let wrapper =
@@ -143,13 +148,13 @@ pub(super) fn plan(node: &Node, wish: &Wish, main: PathBuf, installed: Option<&I
     if is_drop_in {
         edit = edit.drop_in();
     }
-    let expected = verify::Expected {
+    let expected = Expected {
         handler: wish.handler.clone(),
         base: base.name.clone(),
         binary,
         is_default: wish.is_default,
     };
-    let check = verify::before(node, &setup.files, expected)?;
+    let check = asked.map(|asked| asked.check(expected));
     Ok(Plan {
         engine,
         main,

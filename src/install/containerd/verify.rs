@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use super::super::document::{Document, Syntax, get};
 use super::super::plan::{Check, text};
 use super::super::{Node, annotations};
-use super::files::{Files, is_empty};
+use super::SYSTEMD;
+use super::files::{PLUGINS, is_empty};
 use crate::error::{Error, Result};
 use crate::programs;
 
@@ -21,27 +22,48 @@ pub(super) struct Expected {
     pub(super) is_default: bool,
 }
 
-/// Asks containerd now, and gives back what asks it again when the files are written. `None` where there is no containerd
-/// to ask.
-///
-/// # Errors
-///
-/// containerd cannot read its configuration as it is.
-pub(super) fn before(node: &Node, files: &Files, expected: Expected) -> Result<Option<Check>> {
-    let Some(program) = node.programs.find("containerd").filter(|_| node.is_live) else { return Ok(None) };
-    let main = files.main.clone();
-    let old = dump(&program, &main).map_err(|error| error.hint("correct this first; nothing was changed"))?;
-    Ok(Some(Box::new(move || {
-        let new = dump(&program, &main)?;
-        compare(&old, &new, &expected).map_err(|why| {
-            Error::invalid("containerd config dump", why)
-                .hint("some file that is read later may say otherwise; containerd's files are as they were")
+/// containerd's word before anything is changed.
+pub(super) struct Asked {
+    program: PathBuf,
+    main: PathBuf,
+    said: Value,
+}
+
+impl Asked {
+    /// Asks it. `None` where there is no containerd to ask.
+    ///
+    /// # Errors
+    ///
+    /// It cannot read its configuration as it is.
+    pub(super) fn now(node: &Node, main: &Path) -> Result<Option<Self>> {
+        let Some(program) = node.programs.find("containerd").filter(|_| node.is_live) else {
+            return Ok(None);
+        };
+        let said = dump(&program, main)
+            .map_err(|error| error.hint("containerd does not start with this; nothing was changed"))?;
+        Ok(Some(Self { program, main: main.to_owned(), said }))
+    }
+
+    /// A handler as containerd has it, built in or not, without what it leaves open.
+    pub(super) fn handler(&self, name: &str) -> Option<Map<String, Value>> {
+        let found = cri(&self.said).get("runtimes")?.get(name)?.clone();
+        without_empty(found).as_object().cloned()
+    }
+
+    /// What asks it again when the files are written.
+    pub(super) fn check(self, expected: Expected) -> Check {
+        Box::new(move || {
+            let new = dump(&self.program, &self.main)?;
+            compare(&self.said, &new, &expected).map_err(|why| {
+                Error::invalid("containerd config dump", why)
+                    .hint("a file that is read later may say otherwise; containerd's files are as they were")
+            })
         })
-    })))
+    }
 }
 
 /// The merged configuration, or the built-in one where there is no main file.
-fn dump(program: &Path, main: &PathBuf) -> Result<Value> {
+fn dump(program: &Path, main: &Path) -> Result<Value> {
     let mut command = Command::new(program);
     match main.exists() {
         true => command.arg("-c").arg(main).args(["config", "dump"]),
@@ -55,13 +77,14 @@ fn dump(program: &Path, main: &PathBuf) -> Result<Value> {
     Ok(Document::parse(Syntax::Toml, Path::new("containerd config dump"), &out)?.value())
 }
 
+/// The CRI plugin's table, whatever version the dump has.
+fn cri(all: &Value) -> Map<String, Value> {
+    let found = PLUGINS.iter().find_map(|name| get(all, &["plugins", name, "containerd"])?.as_object());
+    found.cloned().unwrap_or_default()
+}
+
 /// Nothing may differ but what is ours.
 fn compare(old: &Value, new: &Value, expected: &Expected) -> std::result::Result<(), String> {
-    let cri = |all: &Value| -> Map<String, Value> {
-        let names = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"];
-        let found = names.iter().find_map(|name| get(all, &["plugins", name, "containerd"])?.as_object());
-        found.cloned().unwrap_or_default()
-    };
     let (mut was, mut is) = (cri(old), cri(new));
     let runtimes = is.get("runtimes").cloned().unwrap_or_default();
     let Some(ours) = runtimes.get(&expected.handler) else {
@@ -83,7 +106,6 @@ fn compare(old: &Value, new: &Value, expected: &Expected) -> std::result::Result
             }
         }
     }
-    const SYSTEMD: &str = "SystemdCgroup";
     let systemd = |options: &Value| options.get(SYSTEMD).and_then(Value::as_bool).unwrap_or_default();
     if systemd(&our_options) != systemd(&base_options) {
         return Err(format!("{} has another {SYSTEMD} than {}", expected.handler, expected.base));
@@ -106,7 +128,7 @@ fn compare(old: &Value, new: &Value, expected: &Expected) -> std::result::Result
     }
     let whole = |all: &Value, cri: Map<String, Value>| {
         let mut all = all.clone();
-        for name in ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"] {
+        for name in PLUGINS {
             if let Some(slot) = all.get_mut("plugins").and_then(|p| p.get_mut(name)?.get_mut("containerd")) {
                 *slot = Value::Object(cri.clone());
             }
