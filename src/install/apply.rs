@@ -75,10 +75,12 @@ pub fn install(node: &Node, wish: &Wish, from: &Path, is_dry: bool) -> Result<Ou
     if new != old {
         new.save(&node.roots)?;
     }
+    let folders: Vec<PathBuf> = edits.iter().flat_map(|edit| disk::missing_folders(&edit.path)).collect();
     if let Err(error) = carry_out(&places, &edits, &plans) {
         for edit in edits.iter().rev() {
             put_back(edit)?;
         }
+        folders.iter().rev().for_each(|folder| drop(std::fs::remove_dir(folder)));
         new.engines = old.engines;
         new.save(&node.roots)?;
         return Err(error);

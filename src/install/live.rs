@@ -19,6 +19,8 @@ const SAYS: [&str; 3] = ["config.json", "options.json", "runtime"];
 const STORAGE: [&str; 2] = ["/run/containers/storage", "/var/lib/containers/storage"];
 /// Bundles are some ten kilobytes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// What is longer is a program.
+const MAX_SCRIPT: u64 = 64 * 1024;
 
 /// A container, and what of ours it refers to.
 pub(super) struct Reference {
@@ -36,7 +38,7 @@ pub(super) fn references(roots: &Roots, programs: &[String]) -> Vec<Reference> {
             for bundle in folders(&namespace) {
                 let files: Vec<PathBuf> = SAYS.iter().map(|name| bundle.join(name)).collect();
                 let container = format!("{} of containerd's {}", name(&bundle), name(&namespace));
-                found.extend(files.iter().find_map(|file| in_file(file, programs, &container)));
+                found.extend(files.iter().find_map(|file| in_file(roots, file, programs, &container)));
             }
         }
     }
@@ -46,7 +48,7 @@ pub(super) fn references(roots: &Roots, programs: &[String]) -> Vec<Reference> {
             let run =
                 roots.path(STORAGE[0]).join(bundle.strip_prefix(roots.path(storage)).unwrap_or(&bundle));
             if lives(roots, &run) {
-                found.extend(in_file(&bundle.join("userdata/config.json"), programs, &name(&bundle)));
+                found.extend(in_file(roots, &bundle.join("userdata/config.json"), programs, &name(&bundle)));
             }
         }
     }
@@ -90,18 +92,32 @@ fn lives(roots: &Roots, run: &Path) -> bool {
     })
 }
 
-/// A file that names one of the programs: as a JSON string, or as all there is.
-fn in_file(file: &Path, programs: &[String], container: &str) -> Option<Reference> {
-    let is_small = fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BYTES);
-    let text = fs::read_to_string(file).ok().filter(|_| is_small)?;
-    let is_named =
-        |program: &&String| text.trim() == program.as_str() || text.contains(&format!("\"{program}\""));
+/// A file that names one of the programs: as a JSON string, as all there is, or by way of a script.
+fn in_file(roots: &Roots, file: &Path, programs: &[String], container: &str) -> Option<Reference> {
+    let text = read(file, MAX_BYTES)?;
+    // Docker calls a runtime with arguments through a script of its own.
+    let script = Some(text.trim()).filter(|path| path.starts_with('/') && !path.contains('\n'));
+    let script = script.and_then(|path| read(&roots.path(path), MAX_SCRIPT)).unwrap_or_default();
+    let is_named = |program: &&String| {
+        let program = program.as_str();
+        let is_called = || script.split_whitespace().any(|word| word.trim_matches(['"', '\'']) == program);
+        text.trim() == program || text.contains(&format!("\"{program}\"")) || is_called()
+    };
     let program = programs.iter().find(is_named)?;
     Some(Reference {
         container: container.to_owned(),
         program: program.clone(),
         by: file.display().to_string(),
     })
+}
+
+/// A text file of at most so many bytes.
+fn read(file: &Path, most: u64) -> Option<String> {
+    let meta = fs::metadata(file).ok()?;
+    if !meta.is_file() || meta.len() > most {
+        return None;
+    }
+    fs::read_to_string(file).ok()
 }
 
 fn folders(path: &Path) -> Vec<PathBuf> {

@@ -6,12 +6,14 @@ use std::process::{Command, Stdio};
 use super::common::{Sandbox, dist};
 use super::{QOS, code, limited, says, tool, tool_with};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "plan",
     "explain",
     "status",
     "check",
     "repair",
+    "install",
+    "uninstall",
     "config",
     "disable",
     "enable",

@@ -186,6 +186,23 @@ fn the_runtime_that_was_called_before_is_called_underneath() {
 }
 
 #[test]
+fn a_default_that_calls_no_runtime_is_no_base() {
+    let kata = VERSION_2.replace("default_runtime_name = \"runc\"", "default_runtime_name = \"kata\"").replace(
+        "  # The end of the CRI.",
+        "  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.kata]\n  runtime_type = \"io.containerd.kata.v2\"\n  # The end of the CRI.",
+    );
+    let tree = Tree::new(&["containerd"]);
+    tree.file(MAIN, &kata);
+    super::refuses(
+        &tree.tool(&["install", "--default"]),
+        &["kata", "io.containerd.kata.v2", "without --default"],
+    );
+    assert_eq!(tree.read(MAIN), kata);
+    says(&tree.install(&[]), &["plimsoll is made from runc"]);
+    assert_eq!(tree.read(MAIN).matches("SystemdCgroup = true").count(), 2);
+}
+
+#[test]
 fn twice_changes_nothing_and_a_dry_run_neither() {
     let tree = Tree::new(&["containerd"]);
     tree.file(MAIN, VERSION_2);

@@ -140,6 +140,11 @@ fn every_engine_of_a_node_at_once() {
         &tree.install(&["--runtime-class", "qos"]),
         &["config.toml", "crio.conf.d", "daemon.json", "containers.conf.d", "handler: qos"],
     );
+    // The RuntimeClass that is printed is the one that is packaged.
+    let packaged = include_str!("../../packaging/runtimeclass.yaml").replace(": plimsoll\n", ": qos\n");
+    let said = tree.install(&["--runtime-class", "qos"]);
+    let printed: Vec<&str> = said.lines().skip_while(|line| !line.starts_with("apiVersion")).collect();
+    assert!(printed.len() == 5 && packaged.contains(&printed.join("\n")), "{said}");
     let manifest = tree.read("/var/lib/plimsoll/install.json");
     assert_eq!(manifest.matches("\"handler\": \"qos\"").count(), 4, "{manifest}");
     // Another name would leave the first one behind.

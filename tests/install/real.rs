@@ -286,3 +286,13 @@ fn docker_takes_the_file() {
         assert_eq!(machine.read("/etc/docker/daemon.json").as_deref(), Some(before));
     }
 }
+
+#[test]
+fn a_restart_that_fails_is_a_problem_and_the_files_stand() {
+    // Nothing here has systemd.
+    let machine = Machine::new("bookworm");
+    let ran = machine.tool(&["install", "--engine", "containerd", "--restart"]);
+    assert_eq!(ran.status.code(), Some(1), "{ran:#?}");
+    says(&ran.stdout, &["! ", "systemctl restart containerd: "]);
+    says(&machine.dump(MAIN), &[".runtimes.plimsoll]"]);
+}

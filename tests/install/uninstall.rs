@@ -113,11 +113,19 @@ fn programs_stay_while_containers_that_run_refer_to_them() {
     let moby = "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby";
     let pods = "/run/containers/storage/overlay-containers/pod1/userdata";
     let link = format!("/usr/bin/conmon\0-b\0/x\0-c\0abc\0-r\0{WRAPPER}-crun\0");
+    let script = format!("#!/bin/sh\n{WRAPPER} --debug $@\n");
     for (files, who) in [
         (vec![(format!("{task}/k8s.io/web/options.json"), options.as_str())], "web of containerd's k8s.io"),
         (vec![(format!("{task}/k8s.io/web/runtime"), WRAPPER)], "web of containerd's k8s.io"),
         (vec![(format!("{task}/k8s.io/web/config.json"), hooks.as_str())], "web of containerd's k8s.io"),
         (vec![(format!("{moby}/abc/runtime"), WRAPPER)], "abc of containerd's moby"),
+        (
+            vec![
+                (format!("{moby}/abc/runtime"), "/var/lib/docker/runtimes/plimsoll"),
+                ("/var/lib/docker/runtimes/plimsoll".to_owned(), script.as_str()),
+            ],
+            "abc of containerd's moby",
+        ),
         (
             vec![
                 (format!("{pods}/config.json"), hooks.as_str()),
