@@ -11,7 +11,7 @@ const KOORDINATOR: &str = "koordinator.sh";
 
 /// Patterns as containerd's `pod_annotations` takes them (Go's `path.Match`: `*` does not cross a slash) that let every
 /// annotation through that is read.
-pub fn patterns() -> Vec<String> {
+pub(super) fn patterns() -> Vec<String> {
     let mut patterns: Vec<String> = Vec::new();
     for key in KEYS.iter().filter(|key| !key.starts_with(OF_ENGINES)) {
         let domain = key.split('/').next().unwrap_or(key);

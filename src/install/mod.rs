@@ -26,7 +26,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use annotations::patterns;
 pub use apply::{Outcome, install};
 pub use state::{Handler, State};
 pub use uninstall::uninstall;

@@ -9,7 +9,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use nix::sys::signal::Signal;
 
-use super::tree::{Tree, shipped};
+use super::tree::{Tree, in_memory, shipped};
 
 /// System calls that change something, by every name a libc uses for them.
 const CHANGES: &str = "open,openat,creat,write,copy_file_range,sendfile,mkdir,mkdirat,rmdir,unlink,unlinkat,rename,\
@@ -22,11 +22,8 @@ const FILES: [&str; 3] = [
     "/etc/docker/daemon.json",
 ];
 
-/// A tree in memory: every run syncs some megabytes.
 fn tree() -> Tree {
-    let memory = Path::new("/dev/shm");
-    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    let tree = Tree::at(dir.unwrap(), &["containerd", "podman", "dockerd", "crun"]);
+    let tree = Tree::at(in_memory(), &["containerd", "podman", "dockerd", "crun"]);
     let config = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  default_runtime_name = \"runc\"\n";
     tree.file(FILES[0], config).file(FILES[2], "{\n  \"debug\": true\n}\n");
     tree

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use super::common::Ran;
-use super::tree::shipped;
+use super::tree::{in_memory, shipped};
 use super::{refuses, says};
 
 const MAIN: &str = "/etc/containerd/config.toml";
@@ -30,6 +30,7 @@ cd "$own/top/root"
 mount -t proc proc proc
 mount --rbind /sys sys
 mount --rbind /dev dev
+mount -t tmpfs tmpfs dev/shm
 mount -t tmpfs tmpfs run
 mkdir -p mnt
 mount --bind "$shipped" mnt
@@ -46,7 +47,7 @@ impl Machine {
     fn new(suite: &str) -> Self {
         let lower = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/engines").join(suite);
         assert!(lower.is_dir(), "{} is not there; run make engines", lower.display());
-        let own = tempfile::tempdir().unwrap();
+        let own = in_memory();
         for folder in ["upper", "work", "top"] {
             fs::create_dir(own.path().join(folder)).unwrap();
         }

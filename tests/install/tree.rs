@@ -43,6 +43,12 @@ pub(super) fn shipped() -> &'static Path {
     })
 }
 
+/// A folder in memory, where there is one: to sync some megabytes costs nothing there.
+pub(super) fn in_memory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
 /// See the module.
 pub(super) struct Tree {
     dir: TempDir,
