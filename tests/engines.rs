@@ -6,6 +6,8 @@ mod common;
 
 #[path = "engines/hand.rs"]
 mod hand;
+#[path = "engines/installed.rs"]
+mod installed;
 #[path = "engines/kit/mod.rs"]
 mod kit;
 #[path = "engines/pods.rs"]

@@ -1,9 +1,9 @@
 //! Containers that people start by hand, with Podman and Docker: outside Kubernetes.
 
 use super::kit::{Cli, Node, QOS, Suite};
-use crate::common::Sandbox;
 use crate::common::invariants::{nothing_left, records, store};
 use crate::common::planned::differences;
+use crate::common::{Sandbox, dist};
 use crate::{cpu_group, read};
 
 /// The cpu group of a program that runs in a container.
@@ -66,14 +66,14 @@ fn untouched(engine: &Cli, options: &[&str]) {
 #[test]
 fn podman_with_the_wrapper_over_runc() {
     for suite in Suite::ALL {
-        treats_what_is_asked(&Cli::podman(Node::new(suite, "podman"), "plimsoll"));
+        treats_what_is_asked(&Cli::podman(Node::new(suite, "podman"), "runc"));
     }
 }
 
 #[test]
 fn podman_with_the_wrapper_over_crun() {
     for suite in Suite::ALL {
-        treats_what_is_asked(&Cli::podman(Node::without_hybrid(suite, "podman-crun"), "plimsoll-crun"));
+        treats_what_is_asked(&Cli::podman(Node::without_hybrid(suite, "podman-crun"), "crun"));
     }
 }
 
@@ -82,7 +82,8 @@ fn podman_with_the_wrapper_over_crun() {
 fn podman_with_hooks_d_and_plain_runtimes() {
     for suite in Suite::ALL {
         for runtime in ["runc", "crun"] {
-            let engine = Cli::podman(Node::without_hybrid(suite, "hooks"), runtime);
+            let engine = Cli::plain_podman(Node::without_hybrid(suite, "hooks"), runtime);
+            engine.node.place(&dist("plimsoll-hook"), "/usr/local/bin/plimsoll-hook");
             for stage in ["createRuntime", "poststart", "poststop"] {
                 let name = format!("plimsoll-{stage}.json");
                 let ours = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks").join(&name);

@@ -7,13 +7,11 @@ use std::process::Child;
 use serde_json::Value;
 
 use super::containerd::IMAGE;
-use super::node::{Node, Suite};
+use super::node::{Files, Node, Suite};
 use crate::common::{Ran, wait_for};
 
 /// `daemon.json`. The daemon leaves the network of its node alone.
 const DOCKER: &str = r#"{
-    "runtimes": {"plimsoll": {"path": "/usr/local/bin/plimsoll-runtime"}},
-    "default-runtime": "plimsoll",
     "exec-opts": ["native.cgroupdriver=cgroupfs"],
     "bridge": "none",
     "iptables": false,
@@ -27,33 +25,39 @@ const DOCKER: &str = r#"{
 #[derive(Debug)]
 pub struct Cli {
     program: &'static str,
+    /// What `/etc` was before Plimsoll was installed.
+    pub before: Files,
     _daemon: Option<Child>,
     pub node: Node,
 }
 
 impl Cli {
-    /// Podman, with a runtime by its name in `PATH` or its path.
-    pub fn podman(node: Node, runtime: &str) -> Self {
-        node.write(
-            "/etc/containers/containers.conf",
-            &format!(
-                "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = {runtime:?}\n\
-                 [engine.runtimes]\nplimsoll = [\"/usr/local/bin/plimsoll-runtime\"]\n\
-                 plimsoll-crun = [\"/usr/local/bin/plimsoll-runtime-crun\"]\n"
-            ),
+    /// Podman with a runtime of its own as its default, and without Plimsoll.
+    pub fn plain_podman(node: Node, runtime: &str) -> Self {
+        let config = format!(
+            "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = {runtime:?}\n"
         );
-        Self { program: "podman", _daemon: None, node }.with_image()
+        node.write("/etc/containers/containers.conf", &config);
+        Self { program: "podman", before: Files::new(), _daemon: None, node }.with_image()
+    }
+
+    /// The same, and Plimsoll installed over it.
+    pub fn podman(node: Node, runtime: &str) -> Self {
+        let mut engine = Self::plain_podman(node, runtime);
+        engine.before = engine.node.install("podman");
+        engine
     }
 
     /// Docker: its daemon, which starts a containerd of its own.
     pub fn docker(suite: Suite, name: &str) -> Self {
         let node = Node::new(suite, name);
         node.write("/etc/docker/daemon.json", DOCKER);
+        let before = node.install("docker");
         let log = File::create(node.sandbox.dir().join("dockerd.log")).unwrap();
         let daemon =
             node.command("dockerd", &[]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         wait_for("dockerd to answer", || node.run("docker", &["version"]).status.success().then_some(()));
-        Self { program: "docker", _daemon: Some(daemon), node }.with_image()
+        Self { program: "docker", before, _daemon: Some(daemon), node }.with_image()
     }
 
     fn with_image(self) -> Self {

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cri::Cri;
-use super::node::{Node, Suite};
+use super::node::{Files, Node, Suite};
 use crate::common::{Ran, wait_for};
 
 /// The one image there is, for sandboxes and containers.
@@ -18,25 +18,28 @@ pub const IMAGE: &str = "localhost/plimsoll-test:1";
 pub struct Containerd {
     daemon: Child,
     pub cri: Cri,
+    /// What `/etc` was before Plimsoll was installed.
+    pub before: Files,
     pub node: Node,
 }
 
 impl Containerd {
     /// Starts one, with [`IMAGE`] in it.
     pub fn start(suite: Suite, name: &str) -> Self {
-        Self::start_in(Node::new(suite, name), suite, "plimsoll-runtime")
+        Self::start_in(Node::new(suite, name), suite, "runc")
     }
 
-    /// The same, with crun beneath: the wrapper goes by its own name.
+    /// The same, with crun beneath.
     pub fn start_with_crun(suite: Suite, name: &str) -> Self {
-        Self::start_in(Node::without_hybrid(suite, name), suite, "plimsoll-runtime-crun")
+        Self::start_in(Node::without_hybrid(suite, name), suite, "crun")
     }
 
     fn start_in(node: Node, suite: Suite, runtime: &str) -> Self {
         node.write("/etc/containerd/config.toml", &config(suite, runtime));
+        let before = node.install("containerd");
         let daemon = daemon(&node);
         let cri = Cri::new(&node.path("/run/containerd/containerd.sock"));
-        let engine = Self { daemon, cri, node };
+        let engine = Self { daemon, cri, before, node };
         engine.wait_until_it_answers();
         let archive = engine.node.image(IMAGE);
         engine.ctr(&["images", "import", archive.to_str().unwrap()]).ok();
@@ -71,18 +74,18 @@ fn daemon(node: &Node) -> Child {
     node.command("containerd", &[]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
-/// What an administrator would have written, for the handler everything is run by. (Not every machine lets root lower a
-/// process's badness.)
+/// What an administrator has written. (Not every machine lets root lower a process's badness.)
 fn config(suite: Suite, runtime: &str) -> String {
-    let (version, sandbox_image, plugin) = match suite {
+    let (version, sandbox_image, pinned_images, plugin) = match suite {
         Suite::Bookworm | Suite::Trixie => {
-            (2, format!("sandbox_image = {IMAGE:?}"), "io.containerd.grpc.v1.cri")
+            (2, format!("sandbox_image = {IMAGE:?}"), String::new(), "io.containerd.grpc.v1.cri")
         }
-        Suite::Forky => (3, String::new(), "io.containerd.cri.v1.runtime"),
-    };
-    let pinned_images = match suite {
-        Suite::Bookworm | Suite::Trixie => String::new(),
-        Suite::Forky => format!("[plugins.'io.containerd.cri.v1.images'.pinned_images]\nsandbox = {IMAGE:?}"),
+        Suite::Forky => (
+            3,
+            String::new(),
+            format!("[plugins.'io.containerd.cri.v1.images'.pinned_images]\nsandbox = {IMAGE:?}"),
+            "io.containerd.cri.v1.runtime",
+        ),
     };
     format!(
         r#"version = {version}
@@ -90,13 +93,10 @@ fn config(suite: Suite, runtime: &str) -> String {
 [plugins.'{plugin}']
 {sandbox_image}
 restrict_oom_score_adj = true
-[plugins.'{plugin}'.containerd]
-default_runtime_name = "plimsoll"
-[plugins.'{plugin}'.containerd.runtimes.plimsoll]
+[plugins.'{plugin}'.containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
-pod_annotations = ["*koordinator.sh/*"]
-[plugins.'{plugin}'.containerd.runtimes.plimsoll.options]
-BinaryName = "/usr/local/bin/{runtime}"
+[plugins.'{plugin}'.containerd.runtimes.runc.options]
+BinaryName = "{runtime}"
 "#
     )
 }

@@ -12,4 +12,4 @@ pub mod node;
 pub use cli::Cli;
 pub use containerd::{Containerd, IMAGE};
 pub use kubelet::{Pod, QOS, cpu};
-pub use node::{Node, Suite};
+pub use node::{Files, Node, Suite};

@@ -2,6 +2,7 @@
 //! written, in mount, pid and network namespaces of its own. Everything in it ends with its first process, which ends
 //! with the test. Only the cgroups are this machine's, and those are the sandbox's to remove.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -37,6 +38,12 @@ impl Suite {
         root
     }
 }
+
+/// Paths, and what the files hold.
+pub type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// Where `plimsoll install` is started from.
+const UNPACKED: &str = "/opt/plimsoll";
 
 /// Builds the root out of its parts and goes there. Its arguments: the release's root, the folder to build in, and the
 /// sandbox's own, which is seen inside where it is outside. Says so when it is done; ends when its stdin does.
@@ -93,7 +100,7 @@ impl Drop for Init {
 }
 
 impl Node {
-    /// A new one with Plimsoll's binaries in `/usr/local/bin`; `name` is the sandbox's.
+    /// A new one, with Plimsoll unpacked in [`UNPACKED`] and not installed; `name` is the sandbox's.
     pub fn new(suite: Suite, name: &str) -> Self {
         Self::with_cgroups(suite, name, "all")
     }
@@ -130,9 +137,8 @@ impl Node {
         let node = Self { init: Init { child, _stdin: stdin, pid }, suite, sandbox };
 
         for name in ["plimsoll", "plimsoll-hook", "plimsoll-runtime"] {
-            node.place(&dist(name), &format!("/usr/local/bin/{name}"));
+            node.place(&dist(name), &format!("{UNPACKED}/{name}"));
         }
-        symlink("plimsoll-runtime", node.path("/usr/local/bin/plimsoll-runtime-crun")).unwrap();
         fs::create_dir_all(node.path("/etc/plimsoll")).unwrap();
         symlink(node.sandbox.config_path(), node.path("/etc/plimsoll/config.toml")).unwrap();
         node
@@ -156,6 +162,33 @@ impl Node {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::copy(program, &path).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Installs Plimsoll as the default of an engine, whose configuration has to be there. Returns what `/etc` was before.
+    pub fn install(&self, engine: &str) -> Files {
+        let before = self.etc();
+        self.run(&format!("{UNPACKED}/plimsoll"), &["install", "--engine", engine, "--default"]).ok();
+        before
+    }
+
+    /// Takes it off again.
+    pub fn uninstall(&self, engine: &str) -> Ran {
+        self.run(&format!("{UNPACKED}/plimsoll"), &["uninstall", "--engine", engine])
+    }
+
+    /// All files in `/etc`.
+    pub fn etc(&self) -> Files {
+        let mut files = Files::new();
+        let mut todo = vec![self.path("/etc")];
+        while let Some(path) = todo.pop() {
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            if kind.is_dir() {
+                todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if kind.is_file() {
+                files.insert(path.clone(), fs::read(path).unwrap());
+            }
+        }
+        files
     }
 
     /// A program inside, with the environment a service has.
