@@ -42,6 +42,24 @@ fn containerd_comes_off_when_its_containers_are_gone() {
     }
 }
 
+/// Without `--default`: a RuntimeClass for those who name it, and for nobody else.
+#[test]
+fn only_pods_that_name_the_runtime_class_are_treated() {
+    for suite in Suite::ALL {
+        let engine = Containerd::start_with_class(suite, "class");
+        for (name, handler, burst) in
+            [("ours", "quality", "50000"), ("none", "", "0"), ("other", "runc", "0")]
+        {
+            let pod = Pod::run_by(&engine, handler, name, "burstable", &[(QOS, "LS")]).unwrap();
+            pod.start(&engine, "main", cpu(512, 50_000)).unwrap();
+            assert_eq!(pod.probe("main")["files"]["cpu.cfs_burst_us"], burst, "handler {handler:?}");
+            assert_eq!(records(&engine.node.sandbox).is_empty(), burst == "0");
+            pod.remove(&engine);
+            nothing_left(&engine.node.sandbox);
+        }
+    }
+}
+
 #[test]
 fn docker_comes_off_when_its_containers_are_gone() {
     for suite in [Suite::Trixie, Suite::Forky] {

@@ -135,15 +135,26 @@ fn a_pod_that_asks_for_nothing_leaves_neither_record_nor_log() {
 fn an_update_of_resources_succeeds_and_the_treatment_holds() {
     each("update", |engine| {
         let pod = Pod::run(engine, "ls", "burstable", &[(QOS, "LS")]).unwrap();
+        pod.limit(50_000);
         let id = pod.start(engine, "main", cpu(512, 50_000)).unwrap();
         let group = pod.group_of(&id);
         assert_eq!(read(&group, "cpu.cfs_burst_us"), "50000");
-        // The kernel refuses a quota below the burst, so the burst has to go first.
+        assert_eq!(read(pod.group(), "cpu.cfs_burst_us"), "50000");
+        // The kernel refuses a quota below the burst, so the burst has to go first. A pod is resized before its
+        // containers where it grows, and after them where it shrinks.
+        let mut now = 50_000;
         for (shares, quota) in [(256, 20_000), (1024, 80_000), (512, 10_000)] {
+            if quota > now {
+                pod.limit(quota);
+            }
             engine.cri.update_container_resources(&id, &cpu(shares, quota)).unwrap();
+            pod.limit(quota);
+            now = quota;
             assert_eq!(read(&group, "cpu.shares"), shares.to_string());
-            assert_eq!(read(&group, "cpu.cfs_quota_us"), quota.to_string());
-            assert_eq!(read(&group, "cpu.cfs_burst_us"), quota.to_string());
+            for group in [&group, pod.group()] {
+                assert_eq!(read(group, "cpu.cfs_quota_us"), quota.to_string());
+                assert_eq!(read(group, "cpu.cfs_burst_us"), quota.to_string());
+            }
             status(engine);
         }
         pod.remove(engine);

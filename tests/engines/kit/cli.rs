@@ -44,7 +44,7 @@ impl Cli {
     /// The same, and Plimsoll installed over it.
     pub fn podman(node: Node, runtime: &str) -> Self {
         let mut engine = Self::plain_podman(node, runtime);
-        engine.before = engine.node.install("podman");
+        engine.before = engine.node.install("podman", &["--default"]);
         engine
     }
 
@@ -52,7 +52,7 @@ impl Cli {
     pub fn docker(suite: Suite, name: &str) -> Self {
         let node = Node::new(suite, name);
         node.write("/etc/docker/daemon.json", DOCKER);
-        let before = node.install("docker");
+        let before = node.install("docker", &["--default"]);
         let log = File::create(node.sandbox.dir().join("dockerd.log")).unwrap();
         let daemon =
             node.command("dockerd", &[]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();

@@ -26,17 +26,22 @@ pub struct Containerd {
 impl Containerd {
     /// Starts one, with [`IMAGE`] in it.
     pub fn start(suite: Suite, name: &str) -> Self {
-        Self::start_in(Node::new(suite, name), suite, "runc")
+        Self::start_in(Node::new(suite, name), suite, "runc", &["--default"])
+    }
+
+    /// The same, with Plimsoll for those who name its RuntimeClass only.
+    pub fn start_with_class(suite: Suite, name: &str) -> Self {
+        Self::start_in(Node::new(suite, name), suite, "runc", &["--runtime-class", "quality"])
     }
 
     /// The same, with crun beneath.
     pub fn start_with_crun(suite: Suite, name: &str) -> Self {
-        Self::start_in(Node::without_hybrid(suite, name), suite, "crun")
+        Self::start_in(Node::without_hybrid(suite, name), suite, "crun", &["--default"])
     }
 
-    fn start_in(node: Node, suite: Suite, runtime: &str) -> Self {
+    fn start_in(node: Node, suite: Suite, runtime: &str, options: &[&str]) -> Self {
         node.write("/etc/containerd/config.toml", &config(suite, runtime));
-        let before = node.install("containerd");
+        let before = node.install("containerd", options);
         let daemon = daemon(&node);
         let cri = Cri::new(&node.path("/run/containerd/containerd.sock"));
         let engine = Self { daemon, cri, before, node };

@@ -34,6 +34,17 @@ impl Pod {
         qos: &str,
         annotations: &[(&str, &str)],
     ) -> Result<Self, Status> {
+        Self::run_by(engine, "", name, qos, annotations)
+    }
+
+    /// The same with a RuntimeClass: the handler it names.
+    pub fn run_by(
+        engine: &Containerd,
+        handler: &str,
+        name: &str,
+        qos: &str,
+        annotations: &[(&str, &str)],
+    ) -> Result<Self, Status> {
         let group = engine.node.sandbox.group(&format!("kubepods/{qos}/pod{name}").replace("//", "/"));
         make_group(&group);
         let network = Some(NamespaceOption { network: NODE });
@@ -51,8 +62,13 @@ impl Pod {
                 security_context: Some(LinuxSandboxSecurityContext { namespace_options: network }),
             }),
         };
-        let sandbox = engine.cri.run_pod_sandbox(&config, "")?;
+        let sandbox = engine.cri.run_pod_sandbox(&config, handler)?;
         Ok(Self { sandbox, config })
+    }
+
+    /// Limits the pod as a whole, as kubelet does to the sum of its containers' limits.
+    pub fn limit(&self, quota: i64) {
+        cgroup::write(self.group(), "cpu.cfs_quota_us", &quota.to_string()).unwrap();
     }
 
     /// The pod's group.

@@ -164,10 +164,11 @@ impl Node {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Installs Plimsoll as the default of an engine, whose configuration has to be there. Returns what `/etc` was before.
-    pub fn install(&self, engine: &str) -> Files {
+    /// Installs Plimsoll under an engine, whose configuration has to be there. Returns what `/etc` was before.
+    pub fn install(&self, engine: &str, options: &[&str]) -> Files {
         let before = self.etc();
-        self.run(&format!("{UNPACKED}/plimsoll"), &["install", "--engine", engine, "--default"]).ok();
+        let args = [&["install", "--engine", engine], options].concat();
+        self.run(&format!("{UNPACKED}/plimsoll"), &args).ok();
         before
     }
 
