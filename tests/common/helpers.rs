@@ -59,9 +59,8 @@ pub fn rootfs() -> &'static Path {
             for sub in ["bin", "dev", "host/cgroup", "proc", "sys/fs/cgroup", "tmp"] {
                 fs::create_dir_all(new.join(sub)).unwrap();
             }
-            // Linked and copied by others: a program this process had open for writing might not run (ETXTBSY).
             fs::hard_link(&prober, new.join("prober")).unwrap();
-            command("cp", &["/bin/busybox".as_ref(), new.join("bin/busybox").as_path()]);
+            copy_program(Path::new("/bin/busybox"), &new.join("bin/busybox"));
             for name in ["sh", "sleep", "cat", "true", "false"] {
                 std::os::unix::fs::symlink("busybox", new.join("bin").join(name)).unwrap();
             }
@@ -106,6 +105,12 @@ fn place(path: &Path, make: impl FnOnce(&Path)) -> PathBuf {
         }
     }
     path.to_owned()
+}
+
+/// Copies a program. By another process: one that this process had open for writing, while another of its threads
+/// starts a child, might not run (ETXTBSY).
+pub fn copy_program(from: &Path, to: &Path) {
+    command("cp", &[from, to]);
 }
 
 fn command(program: &str, arguments: &[&Path]) {

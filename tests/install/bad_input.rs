@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use super::common::helpers;
 use super::refuses;
 use super::tree::{Tree, shipped};
 
@@ -119,7 +120,7 @@ fn a_wish_that_cannot_be_is_refused() {
 fn programs_that_are_not_all_there_are_refused() {
     let tree = Tree::new(&["containerd"]);
     let folder = tempfile::tempdir().unwrap();
-    fs::copy(shipped().join("plimsoll"), folder.path().join("plimsoll")).unwrap();
+    helpers::copy_program(&shipped().join("plimsoll"), &folder.path().join("plimsoll"));
     refuses(&tree.tool_of(folder.path(), &["install"]), &["plimsoll-hook", "one folder"]);
     assert!(!tree.path("/etc").exists());
 }

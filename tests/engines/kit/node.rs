@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 
-use crate::common::{Ran, Sandbox, dist, helpers};
+use crate::common::helpers::{self, copy_program};
+use crate::common::{Ran, Sandbox, dist};
 
 /// A Debian release whose root `scripts/engines` makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +116,7 @@ impl Node {
         let (lower, new, own) = (suite.root(), sandbox.dir().join("root"), sandbox.dir());
         fs::create_dir(&new).unwrap();
         let busybox = own.join("busybox");
-        fs::copy("/bin/busybox", &busybox).unwrap();
+        copy_program(Path::new("/bin/busybox"), &busybox);
         let mut child = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "--pid", "--net", "--fork", "--kill-child", "--"])
             .arg(&busybox)
@@ -160,7 +161,7 @@ impl Node {
     pub fn place(&self, program: &Path, inside: &str) {
         let path = self.path(inside);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::copy(program, &path).unwrap();
+        copy_program(program, &path);
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
