@@ -1,17 +1,18 @@
 //! `plimsoll-runtime`: real containers started through it, on the real runc.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
 mod common;
 
-use common::Sandbox;
+#[path = "runtime/process.rs"]
+mod process;
+#[path = "runtime/transparency.rs"]
+mod transparency;
+#[path = "runtime/treated.rs"]
+mod treated;
+#[path = "runtime/twin.rs"]
+mod twin;
+#[path = "runtime/usage.rs"]
+mod usage;
 
-#[test]
-fn a_best_effort_container_is_made_in_the_class_tree() {
-    let sandbox = Sandbox::wrapped("wrap-tree");
-    let bundle = sandbox.bundle("c").cgroup("c").annotation("koordinator.sh/qosClass", "BE").waiting();
-    sandbox.run_detached(&bundle).ok();
-    println!("{}", std::fs::read_to_string(bundle.dir.join("config.json")).unwrap());
-    println!("{}", sandbox.log());
-    println!("{:?}", sandbox.probe(&bundle));
-    sandbox.delete_force(&bundle).ok();
-    common::invariants::nothing_left(&sandbox);
-}
+const QOS: &str = "koordinator.sh/qosClass";

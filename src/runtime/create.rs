@@ -32,12 +32,17 @@ pub(super) struct Ours<'a> {
 ///
 /// A container that cannot be planned for gets the hooks alone: they try again, and the policy decides there.
 pub(super) fn prepare(hook: &Hook, call: &Call, ours: &Ours<'_>) -> Result<(), Failure> {
-    let id = call.id.as_deref().ok_or_else(|| Error::invalid("the command line", "no container id"))?;
+    // Wrong usage, or a call for help: the runtime answers.
+    let Some(id) = call.id.as_deref() else { return Ok(()) };
     let bundle = call.value(&["bundle", "b"]).map_or_else(|| PathBuf::from("."), PathBuf::from);
     // crun's --config.
     let name = call.value(&["config", "f"]).unwrap_or_else(|| OsStr::new("config.json"));
     let file = bundle.join(name);
-    let unread = Unread::open(&file, ours.program)?;
+    let unread = match Unread::open(&file, ours.program) {
+        // No container comes of a bundle that is none.
+        Err(error) if error.is_gone() => return Ok(()),
+        unread => unread?,
+    };
     let request = hook.request(&unread.annotations);
     if matches!(request, Ok(None)) && !unread.is_edited {
         return Ok(());

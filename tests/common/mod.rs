@@ -30,7 +30,7 @@ pub mod traced;
 
 pub use bundle::{Bundle, Hook};
 pub use helpers::{Helper, dist};
-pub use sandbox::{Ran, Sandbox};
+pub use sandbox::{Ran, Sandbox, real_runc};
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -157,7 +157,11 @@ impl Sandbox {
 
     /// The runc command line up to and with the sandbox's own state folder.
     pub fn runc_command(&self) -> Command {
-        let program = self.runtime.clone().unwrap_or_else(real_runc);
+        self.command_of(&self.runtime.clone().unwrap_or_else(real_runc))
+    }
+
+    /// The same with another program in its place.
+    pub fn command_of(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.arg("--root").arg(self.runc_root()).env("PLIMSOLL_CONFIG", self.config_path());
         command
