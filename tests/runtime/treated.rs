@@ -5,7 +5,8 @@ use std::fs;
 use serde_json::Value;
 
 use super::QOS;
-use super::common::{Bundle, Sandbox, cgroup, invariants};
+use super::common::{Bundle, Sandbox, cgroup, dist, invariants};
+use super::twin::call;
 
 const TREE: &str = "[class.BE]\nplacement = \"class-tree\"\n";
 
@@ -19,6 +20,14 @@ fn bundle(sandbox: &Sandbox, class: &str, sub: &str) -> Bundle {
         .resource("memory", "limit", 64 << 20)
         .annotation(QOS, class)
         .waiting()
+}
+
+/// The pod's groups, as kubelet makes them before it has the engine make containers.
+fn kubelets_pod(sandbox: &Sandbox, bundle: &Bundle) {
+    for hierarchy in cgroup::hierarchies() {
+        fs::create_dir_all(hierarchy.dir(bundle.pod_group())).unwrap();
+    }
+    assert!(bundle.pod_group().starts_with(&sandbox.group("kubepods")));
 }
 
 /// The groups of a process, one line for each hierarchy.
@@ -41,17 +50,10 @@ fn live(sandbox: &Sandbox, bundle: &Bundle, group: &str) {
 
     // A process that joins is in the same groups, in every hierarchy.
     let pid_file = sandbox.dir().join("exec.pid");
-    sandbox
-        .runc(&[
-            "exec",
-            "--detach",
-            "--pid-file",
-            pid_file.to_str().unwrap(),
-            &bundle.id,
-            "/bin/sleep",
-            "100",
-        ])
-        .ok();
+    let detached =
+        ["exec", "--detach", "--pid-file", pid_file.to_str().unwrap(), &bundle.id, "/bin/sleep", "100"];
+    let seen = call(sandbox, &dist("plimsoll-runtime"), &[], &detached);
+    assert_eq!(seen.code, 0, "{seen:?}");
     let joined: i32 = fs::read_to_string(&pid_file).unwrap().parse().unwrap();
     assert_eq!(groups_of(joined), own);
     assert_eq!(sandbox.exec(bundle, &["/bin/sh", "-c", "exit 7"]).status.code(), Some(7));
@@ -117,7 +119,9 @@ fn a_best_effort_pod_of_kubernetes_in_the_class_tree() {
     let sandbox = Sandbox::wrapped("life-pod");
     sandbox.config(TREE);
     let group = format!("{}/best-effort/pod1/c", sandbox.class_tree());
-    live(&sandbox, &bundle(&sandbox, "BE", "kubepods/besteffort/pod1/c"), &group);
+    let bundle = bundle(&sandbox, "BE", "kubepods/besteffort/pod1/c");
+    kubelets_pod(&sandbox, &bundle);
+    live(&sandbox, &bundle, &group);
     assert_eq!(in_tree(&sandbox), Vec::<String>::new());
 }
 
@@ -135,6 +139,7 @@ fn the_pods_group_in_the_tree_stays_as_long_as_one_of_its_containers() {
     sandbox.config(TREE);
     let [one, two] =
         ["one", "two"].map(|id| bundle(&sandbox, "BE", &format!("kubepods/besteffort/pod1/{id}")));
+    kubelets_pod(&sandbox, &one);
     for bundle in [&one, &two] {
         sandbox.run_detached(bundle).ok();
     }
