@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::exclusive::{self, Refusal};
 use super::facts::{BurstRule, CpuTime, Facts, Neighbour, NodeCpus, PodPlace};
+use super::suppose::Supposed;
 use crate::container::Place;
 use crate::cpuset::CpuSet;
 use crate::error::{Error, Result};
@@ -76,7 +77,12 @@ impl Sources<'_> {
         let seen = Seen {
             cpu: cpu_time(&groups.cpu, needs_weight(treatment))?,
             memory: if treatment.batch.is_some() { memory(groups)? } else { -1 },
-            pod: place.pod.as_ref().map(|pod| self.pod(treatment, place, pod)).transpose()?,
+            pod: match &place.pod {
+                // The runtime was told to put the container elsewhere, and nobody else has made the pod's groups.
+                Some(pod) if !pod.cpu.exists() => Some(Supposed::default().pod_at(place, pod)),
+                Some(pod) => Some(self.pod(treatment, place, pod)?),
+                None => None,
+            },
             cpus: match (allowed, &groups.cpuset) {
                 (Some(cpus), Some(_)) => Some(cpus),
                 (None, Some(cpuset)) => self::allowed(cpuset)?,

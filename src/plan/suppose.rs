@@ -7,7 +7,7 @@ use crate::container::bundle::Cpu;
 use crate::cpuset::CpuSet;
 use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Version};
-use crate::kernel::group::Group;
+use crate::kernel::group::{Group, Groups};
 use crate::policy::koordinator::cpu::{PERIOD_US, UNLIMITED, shares_to_weight};
 use crate::policy::treatment::Treatment;
 use crate::record::Who;
@@ -96,6 +96,21 @@ impl Supposed {
     }
 }
 
+impl Supposed {
+    /// The pod, as long as nobody has made its groups.
+    pub(super) fn pod_at(&self, place: &Place, pod: &Groups) -> PodPlace {
+        PodPlace {
+            groups: pod.clone(),
+            kube_qos: place.kube_qos,
+            kube_groups: place.kube_groups.clone(),
+            quota: self.pod.quota,
+            period: self.pod.period,
+            other_bursts: self.other_bursts,
+            memory: self.memory[1].unwrap_or(UNLIMITED),
+        }
+    }
+}
+
 impl Sources<'_> {
     /// The facts for a container: read where its groups are there, supposed where not.
     pub fn suppose(
@@ -118,15 +133,7 @@ impl Sources<'_> {
         })?;
         let pod = match &place.pod {
             Some(pod) if pod.cpu.exists() => Some(self.pod(treatment, place, pod)?),
-            Some(pod) => Some(PodPlace {
-                groups: pod.clone(),
-                kube_qos: place.kube_qos,
-                kube_groups: place.kube_groups.clone(),
-                quota: supposed.pod.quota,
-                period: supposed.pod.period,
-                other_bursts: supposed.other_bursts,
-                memory: supposed.memory[1].unwrap_or(UNLIMITED),
-            }),
+            Some(pod) => Some(supposed.pod_at(place, pod)),
             None => None,
         };
         let cpus = match (&supposed.cpus, &place.groups.cpuset) {
