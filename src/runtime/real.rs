@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::{CommandExt, parent_id};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,8 +21,12 @@ pub const OWN: &str = "plimsoll-runtime";
 /// Where programs are, whatever an engine's PATH says.
 const FOLDERS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Set for the real runtime: which process became it. One that comes back to the wrapper goes round in circles.
-const MARK: &str = "PLIMSOLL_RUNTIME_PID";
+/// Set for the real runtime: how many wrappers were called one by the other until it. One that comes back to the
+/// wrapper goes round in circles, as the same process or as whatever it starts.
+const MARK: &str = "PLIMSOLL_RUNTIME_DEPTH";
+
+/// A hook that is given its runtime's environment may well start a container of its own.
+const MAX_DEPTH: u32 = 4;
 
 /// The real runtime's program: the one `name` asks for, by which the wrapper was called; else the configured one; else
 /// the first of runc, crun and youki. Never the wrapper itself.
@@ -31,8 +35,7 @@ const MARK: &str = "PLIMSOLL_RUNTIME_PID";
 ///
 /// There is none, it cannot be executed, or the wrapper was called by the runtime it calls.
 pub fn find(name: &OsStr, configured: Option<&Path>) -> Result<PathBuf> {
-    let mark = env::var(MARK).ok().and_then(|pid| pid.parse::<u32>().ok());
-    if mark.is_some_and(|pid| pid == std::process::id() || pid == parent_id()) {
+    if depth() >= MAX_DEPTH {
         return Err(Error::invalid("the real runtime", "it called plimsoll-runtime again")
             .hint("set [runtime] path to the real one"));
     }
@@ -45,6 +48,10 @@ pub fn find(name: &OsStr, configured: Option<&Path>) -> Result<PathBuf> {
             KNOWN.iter().find_map(|known| in_path(known)).ok_or_else(|| missing(&KNOWN.join(", ")))
         }
     }
+}
+
+fn depth() -> u32 {
+    env::var(MARK).ok().and_then(|depth| depth.parse().ok()).unwrap_or(0)
 }
 
 fn missing(what: &str) -> Error {
@@ -84,7 +91,7 @@ fn is_own(meta: &fs::Metadata) -> bool {
 /// The real runtime with these arguments.
 pub fn command(program: &Path, args: &[OsString]) -> Command {
     let mut command = Command::new(program);
-    command.args(args).env(MARK, std::process::id().to_string());
+    command.args(args).env(MARK, depth().saturating_add(1).to_string());
     command
 }
 
