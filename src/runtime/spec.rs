@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,9 @@ const TIMEOUT: u32 = 10;
 
 /// The hook's environment: nothing of the engine's.
 const ENV: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The new file's name, but for the process that writes it.
+const NEW: &str = ".config.json.plimsoll-";
 
 /// The stages the hook is put into. Not poststart: the wrapper itself looks again at `start`, before the workload runs.
 const STAGES: [Stage; 2] = [Stage::CreateRuntime, Stage::Poststop];
@@ -194,12 +198,22 @@ impl Spec {
             return Ok(());
         }
         let file = fs::canonicalize(&self.file).map_err(|e| Error::os("read", &self.file, &e))?;
-        let new = file.with_file_name(format!(".config.json.plimsoll-{}", std::process::id()));
+        remove_left_behind(&file);
+        let new = file.with_file_name(format!("{NEW}{}", std::process::id()));
         let written = write_new(&file, &new, &text);
         if written.is_err() {
             let _ = fs::remove_file(&new);
         }
         written
+    }
+}
+
+/// Removes what a wrapper that was killed left beside the file. Two at once in one bundle are no engine's doing; then
+/// the one whose file is gone fails, and no file is ever torn.
+fn remove_left_behind(file: &Path) {
+    let Some(entries) = file.parent().and_then(|folder| fs::read_dir(folder).ok()) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().as_bytes().starts_with(NEW.as_bytes())) {
+        let _ = fs::remove_file(entry.path());
     }
 }
 
