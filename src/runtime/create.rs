@@ -1,6 +1,7 @@
 //! `create`, `run` and `restore`: the bundle is prepared before the runtime reads it.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
@@ -75,6 +76,11 @@ pub(super) fn prepare(hook: &Hook, call: &Call, ours: &Ours<'_>) -> Result<(), F
         }
     };
     if is_wanted {
+        fs::metadata(ours.program)
+            .map_err(|e| {
+                Error::os("find the hook", ours.program, &e).hint("install it beside plimsoll-runtime")
+            })
+            .map_err(fail)?;
         spec.add_hooks(ours.program, ours.config, &edits).map_err(fail)?;
     }
     spec.write().map_err(fail)
