@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "runtime/failure.rs"]
+mod failure;
 #[path = "runtime/process.rs"]
 mod process;
 #[path = "runtime/transparency.rs"]

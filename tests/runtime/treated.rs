@@ -151,3 +151,13 @@ fn the_pods_group_in_the_tree_stays_as_long_as_one_of_its_containers() {
     assert_eq!(in_tree(&sandbox), Vec::<String>::new());
     assert!(!sandbox.log().contains("\"level\":\"error\""), "{}", sandbox.log());
 }
+
+/// As where no kubelet makes the groups of pods.
+#[test]
+fn a_pod_whose_groups_nobody_made_leaves_nothing_either() {
+    let sandbox = Sandbox::wrapped("life-bare");
+    sandbox.config(TREE);
+    let group = format!("{}/best-effort/pod1/c", sandbox.class_tree());
+    live(&sandbox, &bundle(&sandbox, "BE", "kubepods/besteffort/pod1/c"), &group);
+    assert_eq!(in_tree(&sandbox), Vec::<String>::new());
+}
