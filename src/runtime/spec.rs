@@ -244,3 +244,6 @@ fn object<'v>(value: &'v mut Value, file: &Path, what: &str) -> Result<&'v mut M
     }
     value.as_object_mut().ok_or_else(|| not_a_spec(file, &format!("{what}: not an object")))
 }
+
+#[cfg(test)]
+mod tests;
