@@ -6,7 +6,7 @@
 mod common;
 
 use common::invariants::{self, claims, online};
-use common::traced::{Stopped, points, state};
+use common::traced::{Program, Stopped, state};
 use common::{Bundle, Hook, Sandbox, cgroup};
 use plimsoll::cpuset::CpuSet;
 
@@ -348,7 +348,7 @@ fn a_container_that_is_checked_while_cpus_change_hands_leaves_them_too() {
     // Somebody took a CPU away that nobody owns: poststart is about to give it back.
     let disturb = || cgroup::write(ls.group(), "cpuset.cpus", &rest.to_string()).unwrap();
     disturb();
-    let points = points(&sandbox, "poststart", &state(&sandbox, &ls));
+    let points = Program::hook(&sandbox, "poststart", &state(&sandbox, &ls)).points(&sandbox);
     assert_eq!(cpuset(ls.group()), own.union(&rest));
     let opened = points.iter().find(|point| point.text.contains("cpuset.cpus")).unwrap();
     disturb();

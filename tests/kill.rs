@@ -6,7 +6,7 @@
 mod common;
 
 use common::invariants::{self, Before, online};
-use common::traced::{Point, hook, kill_at, points, state};
+use common::traced::{Point, Program, hook, state};
 use common::{Bundle, Sandbox, cgroup};
 use serde_json::json;
 
@@ -154,13 +154,13 @@ fn kill_everywhere(name: &str, config: &str, victim: impl Fn(&Sandbox) -> Bundle
             invariants::hold_since(sandbox, &node.before);
         };
         let state = arrive();
-        let points = points(sandbox, stage, &state);
+        let points = Program::hook(sandbox, stage, &state).points(sandbox);
         assert!(points.len() > 1, "{stage} changes nothing");
         invariants::hold_since(sandbox, &node.before);
         leave(&state);
         for point in &points {
             let state = arrive();
-            kill_at(sandbox, stage, &state, point);
+            Program::hook(sandbox, stage, &state).kill_at(sandbox, point);
             node.next_works(point);
             node.check();
             leave(&state);
@@ -168,7 +168,7 @@ fn kill_everywhere(name: &str, config: &str, victim: impl Fn(&Sandbox) -> Bundle
         if stage == "createRuntime" {
             for point in points.iter().step_by(3) {
                 let state = arrive();
-                kill_at(sandbox, stage, &state, point);
+                Program::hook(sandbox, stage, &state).kill_at(sandbox, point);
                 // The hook may also be run again, and has then done all of it.
                 hook(sandbox, stage, &state).ok();
                 let record = invariants::records(sandbox).into_iter().find(|(id, _)| id == VICTIM).unwrap().1;
