@@ -6,8 +6,14 @@ mod common;
 
 #[path = "runtime/failure.rs"]
 mod failure;
+#[path = "runtime/killed.rs"]
+mod killed;
 #[path = "runtime/process.rs"]
 mod process;
+#[path = "runtime/real.rs"]
+mod real;
+#[path = "runtime/spec_edit.rs"]
+mod spec_edit;
 #[path = "runtime/transparency.rs"]
 mod transparency;
 #[path = "runtime/treated.rs"]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::common::{Sandbox, real_runc};
-use super::twin::{LOGS, Seen, call, no_groups, sides};
+use super::twin::{LOGS, Seen, call, no_groups, shell, sides};
 
 /// Command lines that fail, or only print. `{}` is a folder without `config.json`, `{good}` a bundle, `{torn}` and so on
 /// those made below.
@@ -139,4 +139,41 @@ fn spec_writes_the_same_file() {
     });
     assert_eq!(specs[0], specs[1]);
     assert!(real_runc().exists());
+}
+
+/// Whoever is not root of the machine gets the real runtime and nothing else.
+#[test]
+fn without_root_there_is_the_real_runtime_only() {
+    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    for user in [
+        nobody.to_owned(),
+        format!("{nobody} unshare --user --map-root-user"),
+        "unshare --user --map-root-user".to_owned(),
+    ] {
+        let sandbox = Sandbox::new("rootless");
+        let mut bundle =
+            sandbox.bundle("c").annotation(super::QOS, "BE").args(&["/bin/cat", "/proc/self/uid_map"]);
+        bundle.spec["linux"] = serde_json::json!({
+            "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "user"}],
+            "uidMappings": [{"containerID": 0, "hostID": if user == nobody { 65534 } else { 0 }, "size": 1}],
+            "gidMappings": [{"containerID": 0, "hostID": if user == nobody { 65534 } else { 0 }, "size": 1}],
+        });
+        bundle = bundle.without_mount("/host/cgroup");
+        bundle.write();
+        let file = bundle.dir.join("config.json");
+        let before = fs::read(&file).unwrap();
+        let seen = sides().map(|program| {
+            let line = format!(
+                "chown -R 65534:65534 . && chmod 755 . && mkdir -p run && chmod 1777 run && exec {user} \"$0\" --root {0}/run/runc-$$ run --bundle {1} c",
+                sandbox.dir().display(),
+                bundle.dir.display(),
+            );
+            shell(&sandbox, &program, &line)
+        });
+        assert_eq!(seen[1], seen[0], "{user}");
+        assert_eq!(fs::read(&file).unwrap(), before);
+        assert_eq!(sandbox.log(), "");
+        // The container that the real runtime makes here shows its own user namespace.
+        assert!(seen[0].code == 0 && seen[0].stdout.trim().ends_with(" 1"), "{user}: {seen:#?}");
+    }
 }
