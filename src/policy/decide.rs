@@ -97,7 +97,10 @@ impl Rules {
         }
         let mut treatment = self.nothing(config, class, source);
         self.set_identity(asked, &mut treatment);
-        self.set_burst(config, part(&request.cpu_burst), &mut treatment);
+        if !asked.sandbox {
+            // A sandbox has no CPU limit to burst over, and only waits.
+            self.set_burst(config, part(&request.cpu_burst), &mut treatment);
+        }
         treatment.cpus = match (own_cpus, class) {
             (Some(_), _) if !may => {
                 refused.push("cpus: this namespace may not pin CPUs (claims.namespaces); resource-status is not followed".to_owned());
