@@ -78,7 +78,7 @@ impl Unread {
         let hooks = glance.hooks.and_then(|hooks| hooks.create_runtime).unwrap_or_default();
         Ok(Self {
             annotations: annotations.collect::<Result<_>>()?,
-            is_edited: hooks.iter().any(|entry| is_own(entry, hook)),
+            is_edited: hooks.iter().any(|entry| is_own(entry, hook) && noted(entry).is_some()),
             file: file.to_owned(),
             text,
         })
@@ -103,6 +103,13 @@ fn not_a_spec(file: &Path, why: &str) -> Error {
 /// Whether an entry of a list of hooks is the wrapper's.
 fn is_own(entry: &Value, hook: &Path) -> bool {
     entry.get("path").and_then(Value::as_str).is_some_and(|path| Path::new(path) == hook)
+}
+
+/// What the wrapper noted in an entry of its own. One that is configured for every container, as in `hooks.d`, has
+/// nothing of it.
+fn noted(entry: &Value) -> Option<&str> {
+    let args = entry.get("args")?.as_array()?;
+    args.iter().skip_while(|arg| arg.as_str() != Some("--engine")).nth(1)?.as_str()
 }
 
 impl Spec {
@@ -166,7 +173,10 @@ impl Spec {
             }
             let list = list.as_array_mut();
             let what = || not_a_spec(&self.file, &format!("hooks.{} is not a list", stage.name()));
-            list.ok_or_else(what)?.push(entry);
+            let list = list.ok_or_else(what)?;
+            // It may be configured for every container, too.
+            list.retain(|entry| !is_own(entry, hook));
+            list.push(entry);
         }
         Ok(())
     }
@@ -178,9 +188,7 @@ impl Spec {
             let list = self.value.get_mut("hooks").and_then(|hooks| hooks.get_mut(stage.name()));
             let Some(list) = list.and_then(Value::as_array_mut) else { continue };
             for entry in list.iter().filter(|entry| is_own(entry, hook)) {
-                let args = entry.get("args").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-                let noted = args.iter().skip_while(|arg| arg.as_str() != Some("--engine")).nth(1);
-                if let Some(text) = noted.and_then(Value::as_str) {
+                if let Some(text) = noted(entry) {
                     edits = Edits::parse(text)?;
                 }
             }

@@ -180,6 +180,18 @@ fn a_hook_that_is_configured_already_is_not_doubled() {
 }
 
 #[test]
+fn a_configured_hook_is_no_reason_to_touch_a_file_that_asks_for_nothing() {
+    let sandbox = Sandbox::wrapped("configured");
+    let bundle =
+        sandbox.bundle("c").hook("createRuntime", Hook::plimsoll(&sandbox, "createRuntime")).waiting();
+    bundle.write();
+    let file = bundle.dir.join("config.json");
+    let before = (text(&bundle), fs::metadata(&file).unwrap().ino());
+    create(&sandbox, &bundle);
+    assert_eq!((text(&bundle), fs::metadata(&file).unwrap().ino()), before);
+}
+
+#[test]
 fn a_sandbox_is_treated_too() {
     let sandbox = Sandbox::wrapped("pause");
     let bundle = sandbox
