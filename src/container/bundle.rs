@@ -60,6 +60,6 @@ pub(super) fn annotations(bundle: &str) -> Result<Vec<(String, String)>> {
 }
 
 /// `linux.cgroupsPath` in a bundle.
-pub(super) fn cgroups_path(bundle: &str) -> Result<Option<String>> {
+pub fn cgroups_path(bundle: &str) -> Result<Option<String>> {
     Ok(read(bundle)?.linux.and_then(|linux| linux.cgroups_path))
 }

@@ -2,7 +2,7 @@
 
 use super::{Hook, Report};
 use crate::apply;
-use crate::container::State;
+use crate::container::{State, bundle};
 use crate::error::{Error, Result};
 use crate::kernel::group::{Group, hierarchies};
 use crate::log;
@@ -15,12 +15,12 @@ impl Hook {
             Ok(Some(record)) => self.release(&state.id, &record),
             // No record although something was asked for: it was lost. The claim and the class tree's groups still bear
             // the container's id.
-            Ok(None) if self.asks(state) => self.release_by_id(&state.id),
+            Ok(None) if self.asks(state) => self.release_by_id(state),
             Ok(None) => return Ok(Report::default()),
             Err(error) => {
                 let mut errors = vec![error];
                 errors.extend(self.store.remove(&state.id).err());
-                errors.extend(self.release_by_id(&state.id));
+                errors.extend(self.release_by_id(state));
                 errors.extend(self.restore_unused());
                 errors
             }
@@ -52,19 +52,28 @@ impl Hook {
     /// that makes a container's group below them right now would fail.
     pub(super) fn leave_tree(&self, record: &Record) -> Vec<Error> {
         let Some(tree) = &record.tree else { return Vec::new() };
-        let mut groups: Vec<Group> = tree.make.clone();
-        if groups.is_empty() {
-            // The runtime made the container's group in every hierarchy, and has removed it but not the pod's.
-            let pod = record.groups.cpu.parent();
-            let at = |root: &Group| pod.as_ref().map(|pod| root.at(pod.path.clone()));
-            groups.extend(hierarchies(&self.roots).iter().filter_map(at));
+        if tree.make.is_empty() {
+            return self.remove_pod_of(&record.groups.cpu.path);
         }
-        groups.retain(|group| self.shape().is_below_class(group));
+        let groups: Vec<Group> =
+            tree.make.iter().filter(|group| self.shape().is_below_class(group)).cloned().collect();
         apply::remove(&groups, &tree.to)
     }
 
-    fn release_by_id(&self, id: &ContainerId) -> Vec<Error> {
+    /// Removes the pod's group around a container's in the class tree. The runtime made it in every hierarchy, and
+    /// removes the container's alone.
+    fn remove_pod_of(&self, path: &str) -> Vec<Error> {
+        let pod = |root: &Group| root.at(path).parent().filter(|pod| self.shape().is_below_class(pod));
+        let groups: Vec<Group> = hierarchies(&self.roots).iter().filter_map(pod).collect();
+        apply::remove(&groups, &[])
+    }
+
+    fn release_by_id(&self, state: &State) -> Vec<Error> {
+        let id = &state.id;
         let mut errors = self.give_back_cpus(id);
+        if let Some(Ok(Some(path))) = state.bundle.as_deref().map(bundle::cgroups_path) {
+            errors.extend(self.remove_pod_of(&path));
+        }
         for leaf in self.tree_leaves().into_iter().filter(|leaf| leaf.name() == id.as_str()) {
             let chain = self.tree_chain(&leaf);
             errors.extend(apply::remove(&chain, &[leaf]));

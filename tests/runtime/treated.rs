@@ -161,3 +161,15 @@ fn a_pod_whose_groups_nobody_made_leaves_nothing_either() {
     live(&sandbox, &bundle(&sandbox, "BE", "kubepods/besteffort/pod1/c"), &group);
     assert_eq!(in_tree(&sandbox), Vec::<String>::new());
 }
+
+/// The bundle still says where it was.
+#[test]
+fn a_lost_record_leaves_no_group_either() {
+    let sandbox = Sandbox::wrapped("life-lost");
+    sandbox.config(TREE);
+    let bundle = bundle(&sandbox, "BE", "kubepods/besteffort/pod1/c");
+    sandbox.run_detached(&bundle).ok();
+    std::fs::remove_file(sandbox.run_dir().join("containers/c.json")).unwrap();
+    sandbox.delete_force(&bundle).ok();
+    assert_eq!(in_tree(&sandbox), Vec::<String>::new());
+}
