@@ -533,9 +533,11 @@ impl World<'_> {
             }
         }
         for root in self.ground.mounts.dirs(&self.with.path("plimsoll")) {
-            let mut todo = vec![root];
+            let mut todo = vec![root.clone()];
             while let Some(dir) = todo.pop().filter(|dir| dir.exists()) {
-                if !wanted.contains(&dir) {
+                // The classes' groups stay.
+                let is_of_all = dir.strip_prefix(&root).is_ok_and(|below| below.components().count() < 2);
+                if !is_of_all && !wanted.contains(&dir) {
                     return Err(format!("{} is left in the class tree", dir.display()));
                 }
                 let inner = std::fs::read_dir(&dir).unwrap().flatten();
