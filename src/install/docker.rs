@@ -1,20 +1,26 @@
 //! Docker: a runtime in daemon.json. It hands annotations to the runtime from 24.0 on (`docker run --annotation`).
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
-use super::document::{Document, Syntax, get, keys};
+use super::document::{Document, Keys, Syntax, get, keys};
+use super::live::{Made, folders, name, read_text};
 use super::manifest::Installed;
 use super::plan::{Edit, Plan, refuse_foreign, refuse_second, table, text};
 use super::state::{Handler, State};
 use super::{Engine, Node, Wish, disk, wrapper};
 use crate::error::{Error, Result};
+use crate::programs;
 
 /// The runtimes that need not be named.
 const BUILT_IN: [&str; 2] = ["runc", "io.containerd.runc.v2"];
 const DEFAULT: &str = "default-runtime";
 const SHIM: &str = "io.containerd.runc.v2";
+/// Where it keeps its containers unless told otherwise, and the keys that tell, the second before 17.05.
+const DATA: &str = "/var/lib/docker";
+const DATA_KEYS: [&str; 2] = ["data-root", "graph"];
 
 fn read(main: &Path) -> Result<Value> {
     let text = disk::read(main)?.unwrap_or_default();
@@ -100,4 +106,47 @@ pub(super) fn state(main: &Path) -> Result<State> {
     });
     let files = if main.exists() { vec![main.to_owned()] } else { Vec::new() };
     Ok(State { handlers: handlers.collect(), default: default_name(&value).to_owned(), files, off: None })
+}
+
+/// The containers there are, whether they run or not. A stopped daemon cannot be asked, so its files are.
+pub(super) fn made(node: &Node, main: &Path) -> Result<Vec<Made>> {
+    let value = read(main)?;
+    let data = DATA_KEYS.iter().find_map(|key| text(value.get(*key))).unwrap_or(DATA);
+    let data = node.roots.path(data);
+    // With userns-remap everything is one folder further below, which is called by the first ids.
+    let is_remapped =
+        |folder: &PathBuf| name(folder).bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let tops = folders(&data).into_iter().filter(is_remapped).chain([data]);
+    let containers = tops.flat_map(|top| folders(&top.join("containers")));
+    let made = |folder: PathBuf| {
+        let file = folder.join("hostconfig.json");
+        let said: Value = serde_json::from_str(&read_text(&file)?).ok()?;
+        let runtime = text(said.get("Runtime"))?.to_owned();
+        Some(Made { who: format!("container {}", name(&folder)), runtime, by: file.display().to_string() })
+    };
+    let default = running_default(node).map(|runtime| Made {
+        who: "the daemon".to_owned(),
+        runtime,
+        by: "its default until it is reloaded, says docker info".to_owned(),
+    });
+    Ok(containers.filter_map(made).chain(default).collect())
+}
+
+/// The default of the daemon that runs, which may be that of a file before.
+fn running_default(node: &Node) -> Option<String> {
+    let program = node.programs.find("docker").filter(|_| node.is_live)?;
+    // Another node's daemon is not meant.
+    let mut command = Command::new(program);
+    command.env_remove("DOCKER_HOST").env_remove("DOCKER_CONTEXT");
+    match programs::output(command.args(["info", "--format", "{{.DefaultRuntime}}"])) {
+        Ok((true, said, _)) => Some(said.trim().to_owned()),
+        // No daemon runs.
+        _ => None,
+    }
+}
+
+/// The default that a file has to name in the place of ours: what it does not name a reload leaves as it was.
+pub(super) fn other_default(base: &str, now: &Value, without: &Value) -> Option<(Keys, Value)> {
+    let is_needed = now.get(DEFAULT).is_some() && without.get(DEFAULT).is_none();
+    is_needed.then(|| (keys(&[DEFAULT]), json!(base)))
 }

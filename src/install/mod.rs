@@ -22,15 +22,18 @@ mod uninstall;
 mod wrapper;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use apply::{Outcome, install};
 pub use state::{Handler, State};
 pub use uninstall::uninstall;
 pub use wrapper::is_ours;
 
+use self::document::Keys;
+use self::live::Made;
 use self::manifest::Installed;
 use self::plan::Plan;
 use crate::error::{Error, Result};
@@ -110,6 +113,24 @@ impl Engine {
             Self::Crio => crio::plan(node, wish, main, installed),
             Self::Docker => docker::plan(node, wish, main, installed),
             Self::Podman => podman::plan(node, wish, main, installed),
+        }
+    }
+
+    /// What its file has to name besides a handler that stays, so that ours is not the default any more.
+    fn other_default(self, base: &str, now: &Value, without: &Value) -> Option<(Keys, Value)> {
+        match self {
+            Self::Docker => docker::other_default(base, now, without),
+            Self::Containerd | Self::Crio | Self::Podman => None,
+        }
+    }
+
+    /// The containers whose runtime it asks for by its handler's name each time they are started, and where it has no
+    /// daemon that remembers, each time it does anything to them.
+    fn made(self, node: &Node, main: &Path) -> Result<Vec<Made>> {
+        match self {
+            Self::Containerd | Self::Crio => Ok(Vec::new()),
+            Self::Docker => docker::made(node, main),
+            Self::Podman => podman::made(node),
         }
     }
 }

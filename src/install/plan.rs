@@ -59,14 +59,8 @@ impl Edit {
     ) -> Result<Self> {
         let path = disk::real(file)?;
         let now = disk::read(&path)?;
-        let mut document = Document::parse(syntax, &path, now.as_deref().unwrap_or_default())?;
-        for (keys, value) in settings {
-            document.set(keys, value).map_err(|why| invalid(&path, why))?;
-        }
-        let then = if now.is_some() { document.text() } else { head.to_owned() + &document.text() };
-        let edit = Self { beside: folder(&path), path, syntax, now, then, owned };
-        edit.prove(&document.value())?;
-        Ok(edit)
+        let then = with(syntax, &path, now.as_deref(), head, settings)?;
+        Ok(Self { beside: folder(&path), path, syntax, now, then, owned })
     }
 
     /// The same for a file in a folder whose every file is read: until it is whole it stands in the folder above.
@@ -74,17 +68,28 @@ impl Edit {
         Self { beside: folder(&folder(&self.path)), ..self }
     }
 
-    /// The text made says what was meant, however odd the text before was.
-    fn prove(&self, meant: &Value) -> Result<()> {
-        let said = Document::parse(self.syntax, &self.path, &self.then);
-        match said {
-            Ok(document) if document.value() == *meant => Ok(()),
-            _ => Err(invalid(&self.path, "cannot be changed without damage".to_owned())),
-        }
-    }
-
     pub(super) fn changes(&self) -> bool {
         self.now.as_deref() != Some(&self.then)
+    }
+}
+
+/// A file's text with these settings made in it; a new one begins with `head`.
+pub(super) fn with(
+    syntax: Syntax,
+    path: &Path,
+    now: Option<&str>,
+    head: &str,
+    settings: &[(Keys, Value)],
+) -> Result<String> {
+    let mut document = Document::parse(syntax, path, now.unwrap_or_default())?;
+    for (keys, value) in settings {
+        document.set(keys, value).map_err(|why| invalid(path, why))?;
+    }
+    let then = if now.is_some() { document.text() } else { head.to_owned() + &document.text() };
+    // It says what was meant, however odd the text before was.
+    match Document::parse(syntax, path, &then) {
+        Ok(said) if said.value() == document.value() => Ok(then),
+        _ => Err(invalid(path, "cannot be changed without damage".to_owned())),
     }
 }
 

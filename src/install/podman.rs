@@ -1,16 +1,19 @@
 //! Podman: a runtime in a drop-in of containers.conf. It hands a container's annotations to the runtime by itself.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::document::{Syntax, get, keys};
 use super::layers::{self, Layers};
+use super::live::Made;
 use super::manifest::Installed;
 use super::plan::{Edit, Plan, refuse_foreign, refuse_second, table, text};
 use super::state::{Handler, State};
 use super::{Engine, HEAD, Node, Wish, wrapper};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::programs;
 
 /// The name of our drop-in; it comes after those of others.
 const DROP_IN: &str = "99-plimsoll.conf";
@@ -101,4 +104,33 @@ pub(super) fn state(node: &Node, main: &Path) -> Result<State> {
         Some(Handler { name: name.clone(), runtime: path, faults: Vec::new() })
     });
     Ok(State { handlers: handlers.collect(), default, files: layers.files, off: None })
+}
+
+/// The containers there are, whether they run or not. Its database is its own, so Podman is asked; that of another tree
+/// cannot be.
+pub(super) fn made(node: &Node) -> Result<Vec<Made>> {
+    let Some(program) = node.programs.find("podman").filter(|_| node.is_live) else { return Ok(Vec::new()) };
+    let ask = |what: &str, args: &[&str]| {
+        // A remote Podman's containers are not this node's.
+        let mut command = Command::new(&program);
+        command.env_remove("CONTAINER_HOST").env_remove("CONTAINER_CONNECTION").arg(what).args(args);
+        match programs::output(&mut command) {
+            Ok((true, said, _)) => Ok(said),
+            Ok((false, _, why)) => Err(Error::invalid(format!("podman {what}"), why.trim())),
+            Err(e) => Err(Error::os("run", &program, &e)),
+        }
+    };
+    let ids = ask("ps", &["--all", "--quiet", "--no-trunc"])?;
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let format = ["--type", "container", "--format", "{{.Id}} {{.OCIRuntime}}"];
+    let said = ask("inspect", &[format.as_slice(), &ids].concat())?;
+    let made = said.lines().filter_map(|line| line.split_once(' ')).map(|(id, runtime)| Made {
+        who: format!("container {id}"),
+        runtime: runtime.to_owned(),
+        by: "podman inspect".to_owned(),
+    });
+    Ok(made.collect())
 }

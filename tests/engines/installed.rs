@@ -60,33 +60,82 @@ fn only_pods_that_name_the_runtime_class_are_treated() {
     }
 }
 
+/// What Docker and Podman made through the wrapper they know by its handler's name, which stays for so long: what runs
+/// is killed, and what is stopped starts again. The default goes at once.
+fn comes_off_by_and_by(engine: &Cli, name: &str) {
+    let (node, asks) = (&engine.node, format!("{QOS}=LS"));
+    let burst = |name: &str| engine.probe(name)["files"]["cpu.cfs_burst_us"].clone();
+    let options = ["--annotation", &asks];
+    for container in ["running", "stopped"] {
+        engine.start(container, &options).ok();
+        assert_eq!(burst(container), "50000");
+    }
+    let ids = ["running", "stopped"].map(|container| engine.id(container));
+    engine.stop("stopped");
+    let refused = |ids: &[String]| {
+        let ran = node.uninstall(name);
+        assert_eq!(ran.status.code(), Some(1), "{ran:#?}");
+        for id in ids {
+            assert!(ran.stdout.contains(id.as_str()), "{id} in {ran:#?}");
+        }
+        assert!(node.path(WRAPPER).exists());
+    };
+    refused(&ids);
+    engine.reload();
+    // Who names no runtime is not treated any more; who has one keeps it.
+    engine.start("new", &options).ok();
+    assert_eq!(burst("new"), "0");
+    engine.remove("new");
+    engine.remove("running");
+    refused(&ids[1..]);
+    engine.call(&["start", "stopped"]).ok();
+    let treated: Vec<String> = records(&node.sandbox).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(treated, ids[1..]);
+    engine.stop("stopped");
+    engine.remove("stopped");
+    nothing_left(&node.sandbox);
+    // Podman's monitor ends a little later than the container is gone.
+    wait_for("the last monitor to end", || node.uninstall(name).status.success().then_some(()));
+    assert!(!node.path(WRAPPER).exists());
+    assert_eq!(node.etc(), engine.before);
+    engine.reload();
+    engine.start("new", &options).ok();
+    assert_eq!(burst("new"), "0");
+    engine.remove("new");
+    nothing_left(&node.sandbox);
+}
+
 #[test]
 fn docker_comes_off_when_its_containers_are_gone() {
     for suite in [Suite::Trixie, Suite::Forky] {
-        let engine = Cli::docker(suite, "off");
-        engine.start("ls", &["--annotation", &format!("{QOS}=LS")]).ok();
-        let id = engine.id("ls");
-        comes_off(&engine.node, "docker", &engine.before, &id, || engine.remove("ls"));
+        comes_off_by_and_by(&Cli::docker(suite, "off"), "docker");
     }
 }
 
-/// Podman has no daemon that remembers: what its file no longer names it cannot stop. So its containers go first.
+/// A reload leaves Docker the default that its file no longer names: until it has another nothing it calls is removed.
 #[test]
-fn podman_comes_off_after_its_containers() {
+fn docker_comes_off_when_its_daemon_has_another_default() {
+    let engine = Cli::docker(Suite::Forky, "default");
+    let refused = engine.node.uninstall("docker");
+    assert_eq!(refused.status.code(), Some(1), "{refused:#?}");
+    assert!(
+        refused.stdout.contains("the daemon of docker still refers to the runtime plimsoll"),
+        "{refused:#?}"
+    );
+    engine.start("between", &[]).ok();
+    engine.remove("between");
+    engine.reload();
+    engine.node.uninstall("docker").ok();
+    assert!(!engine.node.path(WRAPPER).exists());
+    assert_eq!(engine.node.etc(), engine.before);
+    engine.reload();
+    engine.start("after", &[]).ok();
+    engine.remove("after");
+}
+
+#[test]
+fn podman_comes_off_when_its_containers_are_gone() {
     for suite in Suite::ALL {
-        let engine = Cli::podman(Node::new(suite, "off"), "runc");
-        engine.start("ls", &["--annotation", &format!("{QOS}=LS")]).ok();
-        assert_eq!(engine.probe("ls")["files"]["cpu.cfs_burst_us"], "50000");
-        engine.remove("ls");
-        // Its monitor ends a little later than the container is gone.
-        wait_for("Podman's monitor to end", || {
-            engine.node.uninstall("podman").status.success().then_some(())
-        });
-        assert!(!engine.node.path(WRAPPER).exists());
-        assert_eq!(engine.node.etc(), engine.before);
-        engine.start("ls", &["--annotation", &format!("{QOS}=LS")]).ok();
-        assert_eq!(engine.probe("ls")["files"]["cpu.cfs_burst_us"], "0");
-        engine.remove("ls");
-        nothing_left(&engine.node.sandbox);
+        comes_off_by_and_by(&Cli::podman(Node::new(suite, "off"), "runc"), "podman");
     }
 }

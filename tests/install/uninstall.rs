@@ -158,6 +158,97 @@ fn programs_stay_while_containers_that_run_refer_to_them() {
     }
 }
 
+/// The handler goes with the last container that its engine knows by it, running or not; the default goes at once.
+#[test]
+fn dockers_runtime_stays_while_containers_that_are_stopped_refer_to_it() {
+    for (data, file) in [
+        ("{ }", "/var/lib/docker"),
+        ("{\n  \"data-root\": \"/srv/docker\"\n}\n", "/srv/docker"),
+        ("{\"graph\": \"/srv/docker\", \"userns-remap\": \"default\"}", "/srv/docker/100000.100000"),
+    ] {
+        let tree = Tree::new(&["containerd", "dockerd"]);
+        tree.file(MAIN, CONFIG).file(DAEMON, data);
+        tree.install(&["--default"]);
+        // Docker keeps a default on reload unless the file names another.
+        let handler = ["runtime\":\"", "runtime\": \""].iter().fold(tree.read(DAEMON), |text, key| {
+            text.replace(&format!("{key}plimsoll\""), &format!("{key}runc\""))
+        });
+        let (abc, plain) = (format!("{file}/containers/abc"), format!("{file}/containers/plain"));
+        tree.file(&format!("{abc}/hostconfig.json"), r#"{"Runtime": "plimsoll"}"#)
+            .file(&format!("{plain}/hostconfig.json"), r#"{"Runtime": "runc"}"#);
+        let refused = |args: &[&str]| {
+            let ran = tree.tool(&[&["uninstall"], args].concat());
+            assert_eq!(ran.status.code(), Some(1), "{ran:#?}");
+            says(
+                &ran.stdout,
+                &["container abc of docker still refers to the runtime plimsoll (", "uninstall` again"],
+            );
+            assert!(!ran.stdout.contains("plain"), "{ran:#?}");
+            ran.stdout
+        };
+        let before = tree.snapshot();
+        says(&refused(&["--dry-run"]), &["\n-", "\n+", "leave of ours only the handler in"]);
+        assert_eq!(tree.snapshot(), before);
+        // With another engine left the programs are nobody's question.
+        let said = refused(&["--engine", "docker"]);
+        says(&said, &["refers to it: docker's runtime plimsoll; then"]);
+        assert_eq!(tree.read(DAEMON), handler);
+        for _ in 0..2 {
+            says(&refused(&[]), &["refers to it: the programs, docker's runtime plimsoll; then"]);
+            assert_eq!((tree.read(DAEMON), tree.read(MAIN)), (handler.clone(), CONFIG.to_owned()));
+            assert!(tree.path(WRAPPER).exists());
+        }
+        // Back and off again changes nothing of that.
+        tree.install(&["--default"]);
+        refused(&[]);
+        assert_eq!(tree.read(DAEMON), handler);
+        fs::remove_dir_all(tree.path(&abc)).unwrap();
+        tree.uninstall(&[]);
+        assert_eq!((tree.read(DAEMON), tree.read(MAIN)), (data.to_owned(), CONFIG.to_owned()));
+        assert_eq!(fs::read_dir(tree.path("/usr/local/bin")).unwrap().count(), 0);
+        assert!(!tree.path("/var/lib/plimsoll").exists());
+    }
+}
+
+#[test]
+fn what_others_change_while_a_handler_stays_is_kept() {
+    let tree = Tree::new(&["dockerd"]);
+    let theirs = "{\n  \"debug\": true\n}\n";
+    tree.file(DAEMON, "{\n  \"debug\": false\n}\n");
+    tree.install(&["--default"]);
+    let container = "/var/lib/docker/containers/abc/hostconfig.json";
+    tree.file(container, r#"{"Runtime": "plimsoll"}"#);
+    assert_eq!(tree.tool(&["uninstall"]).status.code(), Some(1));
+    tree.file(DAEMON, &tree.read(DAEMON).replace("false", "true"));
+    assert_eq!(tree.tool(&["uninstall"]).status.code(), Some(1));
+    says(&tree.read(DAEMON), &["\"debug\": true", WRAPPER]);
+    fs::remove_file(tree.path(container)).unwrap();
+    tree.uninstall(&[]);
+    assert_eq!(tree.read(DAEMON), theirs);
+}
+
+/// Of a tree that is not this node's own Podman's database cannot be asked for; what runs is seen all the same.
+#[test]
+fn podmans_runtime_stays_while_its_containers_run() {
+    let tree = Tree::new(&["podman", "crun"]);
+    let before = tree.snapshot();
+    tree.install(&["--default"]);
+    let link = format!("{WRAPPER}-crun");
+    let monitor = format!("/usr/bin/conmon\0-c\0abc\0-r\0{link}\0--exit-command\0/usr/bin/podman\0");
+    tree.file("/proc/78/cmdline", &monitor);
+    let ran = tree.tool(&["uninstall"]);
+    assert_eq!(ran.status.code(), Some(1), "{ran:#?}");
+    says(&ran.stdout, &["container abc of", "refers to it: the programs, podman's runtime plimsoll; then"]);
+    let left = tree.read("/etc/containers/containers.conf.d/99-plimsoll.conf");
+    let wanted = format!(
+        "# Made by `plimsoll install`; `plimsoll uninstall` removes it.\n\n[engine.runtimes]\nplimsoll = [\"{link}\"]\n"
+    );
+    assert_eq!(left.replace("\n\n", "\n"), wanted.replace("\n\n", "\n"));
+    fs::remove_dir_all(tree.path("/proc")).unwrap();
+    tree.uninstall(&[]);
+    assert_eq!(tree.snapshot(), before);
+}
+
 #[test]
 fn containers_that_have_ended_or_are_others_keep_nothing() {
     let tree = Tree::new(&["containerd", "podman", "crun"]);

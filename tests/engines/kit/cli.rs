@@ -27,7 +27,7 @@ pub struct Cli {
     program: &'static str,
     /// What `/etc` was before Plimsoll was installed.
     pub before: Files,
-    _daemon: Option<Child>,
+    daemon: Option<Child>,
     pub node: Node,
 }
 
@@ -38,7 +38,7 @@ impl Cli {
             "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = {runtime:?}\n"
         );
         node.write("/etc/containers/containers.conf", &config);
-        Self { program: "podman", before: Files::new(), _daemon: None, node }.with_image()
+        Self { program: "podman", before: Files::new(), daemon: None, node }.with_image()
     }
 
     /// The same, and Plimsoll installed over it.
@@ -57,7 +57,7 @@ impl Cli {
         let daemon =
             node.command("dockerd", &[]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         wait_for("dockerd to answer", || node.run("docker", &["version"]).status.success().then_some(()));
-        Self { program: "docker", before, _daemon: Some(daemon), node }.with_image()
+        Self { program: "docker", before, daemon: Some(daemon), node }.with_image()
     }
 
     fn with_image(self) -> Self {
@@ -105,6 +105,24 @@ impl Cli {
     /// The full id.
     pub fn id(&self, name: &str) -> String {
         self.call(&["inspect", "--format", "{{.Id}}", name]).ok().stdout.trim().to_owned()
+    }
+
+    /// Ends a container, which stays.
+    pub fn stop(&self, name: &str) {
+        self.call(&["stop", "--time", "0", name]).ok();
+    }
+
+    /// Has the daemon read its configuration again, where there is one, by which runc is its default.
+    pub fn reload(&self) {
+        if self.daemon.is_some() {
+            let pid = std::fs::read_to_string(self.node.path("/run/docker.pid")).unwrap();
+            let busybox = self.node.sandbox.dir().join("busybox");
+            self.node.run(busybox.to_str().unwrap(), &["kill", "-HUP", pid.trim()]).ok();
+            wait_for("dockerd to go back to runc", || {
+                let said = self.call(&["info", "--format", "{{.DefaultRuntime}}"]).ok().stdout;
+                (said.trim() == "runc").then_some(())
+            });
+        }
     }
 
     /// Kills a container and removes it.
