@@ -1,6 +1,6 @@
 # On a fresh Debian machine, as root, every target installs what it needs. The work is done by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help build test demo bench-hook bench-runtime lint deps engines fetch clean
+.PHONY: help build test lab lab-shell demo bench-hook bench-runtime lint deps engines fetch clean
 SHELL := /bin/bash
 
 # What the tests and the benchmark run: the binaries that are shipped, not those of a debug build.
@@ -22,6 +22,13 @@ engines: deps ## the container engines the tests run, in target/engines/
 
 test: build engines ## build, then run every test (root: the tests start real containers)
 	@$(RUST) cargo test --locked $(TEST_ARGS)
+	@lab/run
+
+lab: build ## the tests inside real guest kernels under QEMU (GUEST="v2 v1": only those)
+	@lab/run $(GUEST)
+
+lab-shell: build ## a shell in a guest of the lab: make lab-shell GUEST=v2
+	@lab/run --shell $(GUEST)
 
 demo: build ## an online and an offline container, before and after
 	@scripts/demo

@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use common::invariants::{self, frozen};
 use common::traced::{hook, state};
-use common::{Bundle, Ran, Sandbox, cgroup};
+use common::{Bundle, Ran, Sandbox};
 use serde_json::{Value, json};
 
 const QOS: &str = "koordinator.sh/qosClass";
@@ -294,9 +294,6 @@ fn batch_resources_that_cannot_be_are_refused() {
 /// With the real runc from beginning to end: one of each kind.
 #[test]
 fn runc_starts_a_container_with_bad_annotations_as_if_there_were_no_hook() {
-    if !cgroup::is_v1() {
-        return;
-    }
     let annotations = [
         json!({QOS: "GOLD"}),
         json!({QOS: "LSR", STATUS: r#"{"cpuset":"0-4294967295"}"#}),

@@ -5,9 +5,10 @@
 mod common;
 
 use std::path::Path;
+use std::process::Command;
 use std::{fs, thread};
 
-use common::{Helper, Hook, Sandbox, cgroup, wait_for};
+use common::{Helper, Hook, Sandbox, cgroup, helpers, probed, wait_for};
 use serde_json::json;
 
 #[test]
@@ -24,21 +25,19 @@ fn without_a_hook_the_prober_reports_what_runc_wrote() {
 
     assert_eq!(seen["pid"], 1);
     assert_eq!(seen["affinity"], "0");
-    let files = &seen["files"];
-    if cgroup::is_v1() {
-        assert_eq!(seen["cgroup"]["cpu"], bundle.group());
-        assert_eq!(files["cpu.shares"], "512");
-        assert_eq!(files["cpu.cfs_quota_us"], "50000");
-        assert_eq!(files["cpu.cfs_period_us"], "100000");
-        assert_eq!(files["memory.limit_in_bytes"], (64 << 20).to_string());
-    } else {
-        assert_eq!(files["cpu.max"], "50000 100000");
-        assert_eq!(files["memory.max"], (64 << 20).to_string());
+    assert_eq!(probed::group(&seen, "cpu"), bundle.group());
+    for (name, value) in [
+        ("cpu.shares", cgroup::shares(512)),
+        ("cpu.cfs_quota_us", "50000".to_owned()),
+        ("cpu.cfs_period_us", "100000".to_owned()),
+        ("memory.limit_in_bytes", (64 << 20).to_string()),
+        ("cpuset.cpus", "0".to_owned()),
+    ] {
+        assert_eq!(probed::file(&seen, name), value, "{name}");
     }
-    assert_eq!(files["cpuset.cpus"], "0");
     // Stock kernels have no Group Identity: absence is null, not an error.
     if !Path::new("/proc/sys/kernel/sched_group_identity_enabled").exists() {
-        assert_eq!(files["cpu.bvt_warp_ns"], json!(null));
+        assert_eq!(seen["files"]["cpu.bvt_warp_ns"], json!(null));
     }
 }
 
@@ -47,15 +46,10 @@ fn what_a_hook_writes_is_there_before_the_first_instruction() {
     let sandbox = Sandbox::new("acts");
     let bundle = sandbox.bundle("acts").resource("cpu", "shares", 512);
     let group = cgroup::dir("cpu", bundle.group());
-    let write = if cgroup::is_v1() { "echo 700 > \"$0/cpu.shares\"" } else { "echo 70 > \"$0/cpu.weight\"" };
-    let hook = Hook::shell(write).arg(group.to_str().unwrap());
+    let file = group.join(cgroup::here("cpu.shares"));
+    let hook = Hook::shell("echo 700 > \"$0\"").arg(file.to_str().unwrap());
     let seen = sandbox.run_probe(&bundle.hook("createRuntime", hook));
-
-    if cgroup::is_v1() {
-        assert_eq!(seen["files"]["cpu.shares"], "700");
-    } else {
-        assert_eq!(seen["files"]["cpu.weight"], "70");
-    }
+    assert_eq!(probed::file(&seen, "cpu.shares"), "700");
 }
 
 #[test]
@@ -72,7 +66,7 @@ fn the_prober_finds_its_files_in_a_group_a_hook_moved_it_to() {
     let hook = Hook::shell(script).arg(dir.to_str().unwrap());
     let seen = sandbox.run_probe(&sandbox.bundle("moved").hook("createRuntime", hook));
 
-    assert_eq!(seen["cgroup"]["cpu"], other);
+    assert_eq!(probed::group(&seen, "cpu"), other);
     assert_eq!(seen["files"]["cpu.shares"], "33");
 }
 
@@ -86,13 +80,8 @@ fn a_cgroup_namespace_hides_the_path_and_not_the_files() {
         .resource("cpu", "period", 100_000);
     let seen = sandbox.run_probe(&bundle);
 
-    if cgroup::is_v1() {
-        assert_eq!(seen["cgroup"]["cpu"], "/");
-        assert_eq!(seen["files"]["cpu.cfs_quota_us"], "70000");
-    } else {
-        assert_eq!(seen["cgroup"][""], "/");
-        assert_eq!(seen["files"]["cpu.max"], "70000 100000");
-    }
+    assert_eq!(probed::group(&seen, "cpu"), "/");
+    assert_eq!(probed::file(&seen, "cpu.cfs_quota_us"), "70000");
 }
 
 #[test]
@@ -138,12 +127,8 @@ fn update_and_exec_reach_a_running_container() {
 
     let inside = sandbox.exec(&bundle, &["/prober", "exit"]).ok();
     let inside: serde_json::Value = serde_json::from_str(&inside.stdout).unwrap();
-    if cgroup::is_v1() {
-        assert_eq!(cgroup::read(bundle.group(), "cpu.shares").as_deref(), Some("300"));
-        assert_eq!(inside["files"]["cpu.cfs_quota_us"], "40000");
-    } else {
-        assert_eq!(inside["files"]["cpu.max"], "40000 100000");
-    }
+    assert_eq!(cgroup::read(bundle.group(), "cpu.shares"), Some(cgroup::shares(300)));
+    assert_eq!(probed::file(&inside, "cpu.cfs_quota_us"), "40000");
     assert_ne!(inside["pid"], 1);
     let pid = sandbox.pid(&bundle);
     assert_eq!(cgroup::of_process(pid, "cpu").as_deref(), Some(bundle.group()));
@@ -179,13 +164,21 @@ fn sandboxes_side_by_side_do_not_meet() {
                 let shares = 100 + n;
                 let bundle = sandbox.bundle("same-id").resource("cpu", "shares", shares);
                 let seen = sandbox.run_probe(&bundle);
-                if cgroup::is_v1() {
-                    assert_eq!(seen["files"]["cpu.shares"], shares.to_string());
-                    assert_eq!(seen["cgroup"]["cpu"], bundle.group());
-                }
+                assert_eq!(probed::file(&seen, "cpu.shares"), cgroup::shares(shares));
+                assert_eq!(probed::group(&seen, "cpu"), bundle.group());
             });
         }
     });
+}
+
+/// The lab has them built by this, for machines without a compiler.
+#[test]
+fn the_helpers_are_built_and_run() {
+    let rootfs = helpers::rootfs();
+    for program in [Helper::Noop.path(), rootfs.join("prober"), rootfs.join("bin/true")] {
+        let ran = Command::new(Helper::Spawn.path()).arg("/dev/null").arg(&program).output().unwrap();
+        assert!(ran.status.success(), "{program:?}: {ran:?}");
+    }
 }
 
 #[test]

@@ -51,9 +51,7 @@ impl Node {
         sandbox.config(config);
         let pods: Vec<String> = PODS.iter().map(|(pod, _)| sandbox.group(pod)).collect();
         for (pod, (_, quota)) in pods.iter().zip(PODS) {
-            for controller in ["cpu", "cpuset"] {
-                std::fs::create_dir_all(cgroup::dir(controller, pod)).unwrap();
-            }
+            cgroup::make(pod);
             cgroup::write(pod, "cpu.cfs_quota_us", quota).unwrap();
             cgroup::write(pod, "cpu.shares", "600").unwrap();
         }
@@ -114,9 +112,6 @@ impl Node {
 
 /// Kills every hook of a container's life at every point.
 fn kill_everywhere(name: &str, config: &str, victim: impl Fn(&Sandbox) -> Bundle) {
-    if !cgroup::is_v1() {
-        return;
-    }
     let node = Node::new(name, config);
     let sandbox = &node.sandbox;
     let victim = victim(sandbox);
@@ -191,7 +186,7 @@ fn disturb(sandbox: &Sandbox, victim: &Bundle) {
         cgroup::write(group, "cpu.cfs_burst_us", "0").unwrap();
     }
     if record.tree.is_some() {
-        cgroup::write(group, "cpu.shares", "1024").unwrap();
+        cgroup::write(group, "cpu.shares", cgroup::default_shares()).unwrap();
     } else if let Some(pod) = record.writes.iter().find(|done| done.write.knob.to_string() == "idle") {
         cgroup::write(&pod.write.group.path, "cpu.idle", "0").unwrap();
     }

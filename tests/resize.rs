@@ -120,9 +120,6 @@ fn containerd(sandbox: &Sandbox, bundle: &Bundle, quota: i64) -> Ran {
 
 #[test]
 fn a_quota_shrinks_below_the_burst_and_grows_again() {
-    if !cgroup::is_v1() {
-        return;
-    }
     let sandbox = Sandbox::wrapped("resize");
     let mut pod = Pod::new(&sandbox, "pod1", "LS", &[50_000, 40_000]);
     pod.holds();
@@ -136,9 +133,6 @@ fn a_quota_shrinks_below_the_burst_and_grows_again() {
 
 #[test]
 fn without_the_wrapper_the_kernel_refuses_it() {
-    if !cgroup::is_v1() {
-        return;
-    }
     // What the wrapper is for: should this begin to work, the wrapper has less to do.
     let sandbox = Sandbox::new("refused");
     let bundle = sandbox.bundle("c").resource("cpu", "quota", 50_000).annotation(QOS, "LS").waiting();
@@ -150,9 +144,6 @@ fn without_the_wrapper_the_kernel_refuses_it() {
 
 #[test]
 fn random_resizes_of_many_pods_in_kubelets_order_all_succeed() {
-    if !cgroup::is_v1() {
-        return;
-    }
     let sandbox = Sandbox::wrapped("resizes");
     let mut pods: Vec<Pod<'_>> =
         (0..3).map(|n| Pod::new(&sandbox, &format!("pod{n}"), "LS", &[50_000; 2])).collect();
@@ -176,9 +167,6 @@ fn random_resizes_of_many_pods_in_kubelets_order_all_succeed() {
 
 #[test]
 fn flags_and_files_are_understood_as_standard_input_is() {
-    if !cgroup::is_v1() {
-        return;
-    }
     let sandbox = Sandbox::wrapped("flags");
     let bundle = sandbox.bundle("c").resource("cpu", "quota", 50_000).annotation(QOS, "LS").waiting();
     sandbox.run_detached(&bundle).ok();
@@ -187,7 +175,7 @@ fn flags_and_files_are_understood_as_standard_input_is() {
     assert_eq!((number(bundle.group(), "cpu.cfs_quota_us"), burst()), (30_000, 30_000));
     sandbox.update(&bundle, &["--cpu-quota=70000", "--cpu-share", "300"]).ok();
     assert_eq!((number(bundle.group(), "cpu.cfs_quota_us"), burst()), (70_000, 70_000));
-    assert_eq!(number(bundle.group(), "cpu.shares"), 300);
+    assert_eq!(cgroup::read(bundle.group(), "cpu.shares"), Some(cgroup::shares(300)));
     let file = sandbox.dir().join("resources.json");
     fs::write(&file, stored(&bundle, 20_000).to_string()).unwrap();
     sandbox.update(&bundle, &["--resources", file.to_str().unwrap()]).ok();
@@ -208,7 +196,7 @@ fn flags_and_files_are_understood_as_standard_input_is() {
 
 #[test]
 fn cpus_of_ones_own_stay_and_stay_unthrottled() {
-    if !cgroup::is_v1() || online().len() < 2 {
+    if online().len() < 2 {
         return;
     }
     let sandbox = Sandbox::wrapped("own");
@@ -254,9 +242,6 @@ fn cpus_of_ones_own_stay_and_stay_unthrottled() {
 
 #[test]
 fn batch_limits_stay_whatever_the_engine_has_stored() {
-    if !cgroup::is_v1() {
-        return;
-    }
     let sandbox = Sandbox::wrapped("batch");
     let amounts = json!({"kubernetes.io/batch-cpu": "500", "kubernetes.io/batch-memory": "64Mi"});
     let spec = json!({"containers": {"main": {"limits": amounts, "requests": amounts}}});
@@ -272,7 +257,7 @@ fn batch_limits_stay_whatever_the_engine_has_stored() {
     sandbox.run_detached(&bundle).ok();
     let holds = || {
         assert_eq!(number(bundle.group(), "cpu.cfs_quota_us"), 50_000, "{}", sandbox.log());
-        assert_eq!(number(bundle.group(), "cpu.shares"), 512);
+        assert_eq!(cgroup::read(bundle.group(), "cpu.shares"), Some(cgroup::shares(512)));
         assert_eq!(number(bundle.group(), "memory.limit_in_bytes"), 64 << 20);
         invariants::hold(&sandbox);
     };
@@ -288,9 +273,6 @@ fn batch_limits_stay_whatever_the_engine_has_stored() {
 
 #[test]
 fn the_weight_of_an_idle_container_can_be_written_and_it_stays_idle() {
-    if !cgroup::is_v1() {
-        return;
-    }
     let sandbox = Sandbox::wrapped("idle");
     sandbox.config("placement = \"keep\"\n");
     // In no pod, so that the container's own group is the idle one.
@@ -308,6 +290,7 @@ fn the_weight_of_an_idle_container_can_be_written_and_it_stays_idle() {
 
 #[test]
 fn an_update_reaches_a_container_that_a_hook_has_moved() {
+    // On v2 a hook moves nobody.
     if !cgroup::is_v1() {
         return;
     }
@@ -332,9 +315,6 @@ fn an_update_reaches_a_container_that_a_hook_has_moved() {
 
 #[test]
 fn an_update_that_the_runtime_refuses_changes_nothing() {
-    if !cgroup::is_v1() {
-        return;
-    }
     let sandbox = Sandbox::wrapped("fails");
     let bundle = sandbox.bundle("c").resource("cpu", "quota", 50_000).annotation(QOS, "LS").waiting();
     sandbox.run_detached(&bundle).ok();

@@ -195,7 +195,15 @@ impl Bundle {
     /// Writes `config.json`.
     pub fn write(&self) {
         fs::create_dir_all(&self.dir).unwrap();
-        fs::write(self.dir.join("config.json"), serde_json::to_vec(&self.spec).unwrap()).unwrap();
+        let mut spec = self.spec.clone();
+        // crun shows nothing of what a hook says unless it is told where; others know no such annotation.
+        spec["annotations"]["run.oci.hooks.stderr"] = self.hooks_stderr().to_str().unwrap().into();
+        fs::write(self.dir.join("config.json"), serde_json::to_vec(&spec).unwrap()).unwrap();
+    }
+
+    /// Where crun puts what hooks say.
+    pub(super) fn hooks_stderr(&self) -> PathBuf {
+        self.dir.join("hooks-stderr")
     }
 }
 

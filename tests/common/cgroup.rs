@@ -1,6 +1,8 @@
 //! This machine's cgroup hierarchies as a test sees them: plain files, v1 or v2.
 //!
-//! A group is named by its path inside a hierarchy, for instance `/plimsoll-test-x-1-0/kubepods`.
+//! A group is named by its path inside a hierarchy, for instance `/plimsoll-test-x-1-0/kubepods`. Files that v2 has under
+//! another name, or shares among several values, are named and read as v1's, wherever they are: so that a test says what
+//! it means once, and holds on every hierarchy.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -64,7 +66,11 @@ fn hierarchy(line: &str) -> Option<Hierarchy> {
 
 /// Whether the `cpu` controller is on v1 here.
 pub fn is_v1() -> bool {
-    hierarchies().iter().any(|h| h.controllers.iter().any(|c| c == "cpu"))
+    is_v1_controller("cpu")
+}
+
+fn is_v1_controller(controller: &str) -> bool {
+    hierarchies().iter().any(|h| h.controllers.iter().any(|c| c == controller))
 }
 
 /// The folder of a group in the hierarchy that has the controller: the v1 one, else v2.
@@ -76,19 +82,43 @@ pub fn dir(controller: &str, group: &str) -> PathBuf {
         .dir(group)
 }
 
+/// Makes a group in every hierarchy that has its own kubepods: `cpu`, `cpuset` and `memory`, as kubelet does.
+pub fn make(group: &str) {
+    for controller in ["cpu", "cpuset", "memory"] {
+        let mut path = String::new();
+        for name in group.trim_matches('/').split('/') {
+            // On v2 a group has the controllers that the one above it gives away.
+            if !is_v1_controller(controller) {
+                fs::write(dir(controller, &path).join("cgroup.subtree_control"), format!("+{controller}"))
+                    .unwrap();
+            }
+            path = format!("{path}/{name}");
+            match fs::create_dir(dir(controller, &path)) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => panic!("make {path}: {e}"),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// The path of a control file; the controller is the first part of its name, and `cgroup.*` are those of `cpu`.
 pub fn file(group: &str, name: &str) -> PathBuf {
+    // What is in effect can only be read.
+    dir_of(group, name).join(here(name).trim_end_matches(".effective"))
+}
+
+fn dir_of(group: &str, name: &str) -> PathBuf {
     let controller = match name.split('.').next() {
         Some("cgroup") | None => "cpu",
         Some(first) => first,
     };
-    dir(controller, group).join(name)
+    dir(controller, group)
 }
 
 /// What a control file says, without the last newline; `None` where the file or the group is not there.
 pub fn read(group: &str, name: &str) -> Option<String> {
-    match fs::read_to_string(file(group, name)) {
-        Ok(text) => Some(text.trim_end_matches('\n').to_owned()),
+    match fs::read_to_string(dir_of(group, name).join(here(name))) {
+        Ok(text) => Some(as_v1(name, text.trim_end_matches('\n'))),
         Err(e) if matches!(errno(&e), Errno::ENOENT | Errno::ENODEV) => None,
         Err(e) => panic!("read {}: {e}", file(group, name).display()),
     }
@@ -96,10 +126,53 @@ pub fn read(group: &str, name: &str) -> Option<String> {
 
 /// Writes a control file, as a stranger would.
 pub fn write(group: &str, name: &str, value: &str) -> io::Result<()> {
+    let value = match (is_v1(), name, value) {
+        (false, "cpu.cfs_quota_us" | "memory.limit_in_bytes", "-1") => "max".to_owned(),
+        (false, "cpu.cfs_period_us", period) => {
+            let quota = read(group, "cpu.cfs_quota_us").unwrap_or_default().replace("-1", "max");
+            format!("{quota} {period}")
+        }
+        _ => value.to_owned(),
+    };
     fs::OpenOptions::new()
         .write(true)
         .open(file(group, name))
         .and_then(|mut f| io::Write::write_all(&mut f, value.as_bytes()))
+}
+
+/// The name of the file that says here what a file of v1 says.
+pub fn here(name: &str) -> &str {
+    match name {
+        "cpu.cfs_quota_us" | "cpu.cfs_period_us" if !is_v1_controller("cpu") => "cpu.max",
+        "cpu.cfs_burst_us" if !is_v1_controller("cpu") => "cpu.max.burst",
+        "cpu.shares" if !is_v1_controller("cpu") => "cpu.weight",
+        "memory.limit_in_bytes" if !is_v1_controller("memory") => "memory.max",
+        // A group that was given none of its own has its parent's.
+        "cpuset.cpus" if !is_v1_controller("cpuset") => "cpuset.cpus.effective",
+        _ => name,
+    }
+}
+
+/// What a file says, as v1's would; shares are a weight on v2, see [`shares`].
+pub fn as_v1(name: &str, text: &str) -> String {
+    let mut fields = text.split(' ');
+    let field = match (here(name), name) {
+        ("cpu.max", "cpu.cfs_period_us") => fields.nth(1).unwrap_or_default(),
+        ("cpu.max" | "memory.max", _) => fields.next().unwrap_or_default(),
+        _ => text,
+    };
+    if field == "max" { "-1".to_owned() } else { field.to_owned() }
+}
+
+/// What `cpu.shares` reads after a runtime has written so many: itself, or the weight it makes of them on v2. (The
+/// runtimes' first way of doing so; those of Debian 12 know no other.)
+pub fn shares(shares: u64) -> String {
+    if is_v1() { shares.to_string() } else { (1 + (shares - 2) * 9_999 / 262_142).to_string() }
+}
+
+/// What a group's `cpu.shares` say that nobody has written.
+pub fn default_shares() -> &'static str {
+    if is_v1() { "1024" } else { "100" }
 }
 
 /// The processes in a group, by their number in this pid namespace.

@@ -68,8 +68,12 @@ pub fn rootfs() -> &'static Path {
     })
 }
 
+/// The folder `PLIMSOLL_TEST_HELPERS` where it is set (there need not be a compiler where it was filled before), else
 /// `test-helpers/` beside the `tmp/` that Cargo gives to tests and benchmarks.
 fn folder() -> PathBuf {
+    if let Some(folder) = std::env::var_os("PLIMSOLL_TEST_HELPERS") {
+        return folder.into();
+    }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let folder = target.join("test-helpers");
     fs::create_dir_all(&folder).unwrap();
@@ -81,11 +85,11 @@ fn build(name: &str, source: &str) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     source.hash(&mut hasher);
     let path = folder().join(format!("{name}.{:016x}", hasher.finish()));
-    let compiler = ["/usr/bin/musl-gcc", "/usr/bin/gcc"]
-        .into_iter()
-        .find(|c| Path::new(c).exists())
-        .expect("neither musl-gcc nor gcc is installed; run make deps");
     place(&path, |new| {
+        let compiler = ["/usr/bin/musl-gcc", "/usr/bin/gcc"]
+            .into_iter()
+            .find(|c| Path::new(c).exists())
+            .expect("neither musl-gcc nor gcc is installed; run make deps");
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/helpers/{name}.c"));
         command(compiler, &["-static".as_ref(), "-O2".as_ref(), "-o".as_ref(), new, &file]);
     })

@@ -60,11 +60,13 @@ impl Before {
     }
 }
 
-/// Every control file of a group in every hierarchy, but for those that count or change by themselves (`tasks`: the
+/// Every control file of a group in every hierarchy, but for those that count or change by themselves (`tasks`, `threads`: the
 /// runtime's own init makes threads as it likes).
 pub fn frozen(group: &str) -> BTreeMap<String, String> {
-    const MOVING: [&str; 10] =
-        ["stat", "usage", "pressure", "slabinfo", "failcnt", "events", "peak", "io_", "throttle", "tasks"];
+    const MOVING: [&str; 12] = [
+        "stat", "usage", "current", "pressure", "slabinfo", "failcnt", "events", "peak", "io_", "throttle",
+        "tasks", "threads",
+    ];
     let mut files = BTreeMap::new();
     for hierarchy in cgroup::hierarchies() {
         let dir = hierarchy.dir(group);
@@ -155,7 +157,7 @@ pub fn broken(sandbox: &Sandbox, before: &Before) -> Vec<String> {
     for journal in store(sandbox).journals().unwrap() {
         if !journal.group.exists() {
             broken.push(format!("journal of {}, which is gone", journal.group.path));
-        } else if !children(&journal.group.path).iter().any(|child| is_treated(child)) {
+        } else if !groups_below(&journal.group.path).iter().any(|below| is_treated(below)) {
             broken.push(format!("journal of {}, where nobody is treated", journal.group.path));
         }
     }
@@ -272,9 +274,6 @@ fn tree(sandbox: &Sandbox, is_treated: &dyn Fn(&str) -> bool, broken: &mut Vec<S
 
 /// A stranger can lower the quota and set the shares of every group that has no treated container in it.
 fn foreign_writes(sandbox: &Sandbox, is_treated: &dyn Fn(&str) -> bool, broken: &mut Vec<String>) {
-    if !cgroup::is_v1() {
-        return;
-    }
     let tree = sandbox.class_tree();
     for group in groups_below(&sandbox.group("")) {
         let inside = groups_below(&group);

@@ -25,6 +25,7 @@ pub mod cgroup;
 pub mod helpers;
 pub mod invariants;
 pub mod planned;
+pub mod probed;
 pub mod sandbox;
 pub mod traced;
 

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use plimsoll::kernel::control::Version;
 use plimsoll::record::Record;
 use serde_json::Value;
 
-/// What a record says the first process must find, by file name. The pool of CPUs is not the record's: it follows from
-/// who owns some at the time.
+use super::probed;
+
+/// What a record says the first process must find, by v1 file name. The pool of CPUs is not the record's: it follows
+/// from who owns some at the time.
 pub fn planned(record: &Record) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     for done in &record.writes {
         let write = &done.write;
         let own = [Some(&record.groups.cpu), record.groups.cpuset.as_ref(), record.groups.memory.as_ref()];
         if own.contains(&Some(&write.group)) {
-            let name = write.knob.file(write.group.version).unwrap();
+            // Only the weight has no name on v1.
+            let name = write.knob.file(Version::V1).or_else(|| write.knob.file(Version::V2)).unwrap();
             files.insert(name.to_owned(), write.value.to_string());
         }
     }
@@ -24,17 +28,16 @@ pub fn planned(record: &Record) -> BTreeMap<String, String> {
 pub fn differences(record: &Record, seen: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     for (name, value) in planned(record) {
-        if seen["files"][&name] != value {
-            wrong.push(format!("{name} is {} and was planned as {value}", seen["files"][&name]));
+        let found = probed::file(seen, &name);
+        if found != value {
+            wrong.push(format!("{name} is {found} and was planned as {value}"));
         }
     }
     for (controller, group) in [("cpu", Some(&record.groups.cpu)), ("cpuset", record.groups.cpuset.as_ref())]
     {
-        if let Some(group) = group.filter(|group| seen["cgroup"][controller] != group.path) {
-            wrong.push(format!(
-                "{controller} group is {} and was planned as {}",
-                seen["cgroup"][controller], group.path
-            ));
+        let found = probed::group(seen, controller);
+        if let Some(group) = group.filter(|group| found != group.path) {
+            wrong.push(format!("{controller} group is {found} and was planned as {}", group.path));
         }
     }
     if !record.errors.is_empty() {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{process, thread};
+use std::{env, process, thread};
 
 use nix::unistd::geteuid;
 use serde_json::Value;
@@ -21,7 +21,7 @@ pub struct Ran {
     pub status: ExitStatus,
     /// Its stdout; of `create`, all that the container wrote until now too.
     pub stdout: String,
-    /// Its stderr.
+    /// Its stderr; of a container's start, what the hooks said too.
     pub stderr: String,
 }
 
@@ -48,6 +48,8 @@ pub struct Sandbox {
     folder: TempDir,
     /// The runtime's program where it is not runc itself.
     runtime: Option<PathBuf>,
+    /// Whether the runtime lets systemd make its groups.
+    by_systemd: bool,
 }
 
 impl Sandbox {
@@ -64,7 +66,7 @@ impl Sandbox {
             }
         };
         let folder = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
-        let sandbox = Self { prefix, folder, runtime: None };
+        let sandbox = Self { prefix, folder, runtime: None, by_systemd: false };
         sandbox.config("");
         sandbox
     }
@@ -77,6 +79,12 @@ impl Sandbox {
     /// Whether the runtime is another program than runc.
     pub fn is_wrapped(&self) -> bool {
         self.runtime.is_some()
+    }
+
+    /// The same with the systemd cgroup driver.
+    pub fn by_systemd(mut self) -> Self {
+        self.by_systemd = true;
+        self
     }
 
     /// The same with another program as the runtime.
@@ -126,11 +134,16 @@ impl Sandbox {
     }
 
     /// Writes the config anew: `top` (keys and then tables, as in a file), and the tables `[paths]` and `[log]`. Any pod
-    /// may claim any class unless `top` has a table `[claims]`.
+    /// may claim any class unless `top` has a table `[claims]`, and the wrapper runs the real runtime unless it has a
+    /// table `[runtime]`.
     pub fn config(&self, top: &str) {
         let claims = if top.contains("[claims]") { "" } else { "[claims]\nnamespaces = [\"*\"]\n" };
+        let runtime = match top.contains("[runtime]") {
+            true => String::new(),
+            false => format!("[runtime]\npath = {:?}\n", real_runtime()),
+        };
         let text = format!(
-            "{top}\n{claims}[paths]\nrun = {:?}\nlog = {:?}\nclass_tree = {:?}\n\n[log]\njournal = false\n",
+            "{top}\n{claims}{runtime}[paths]\nrun = {:?}\nlog = {:?}\nclass_tree = {:?}\n\n[log]\njournal = false\n",
             self.run_dir(),
             self.log_file(),
             self.class_tree(),
@@ -155,15 +168,18 @@ impl Sandbox {
         feed(command, input)
     }
 
-    /// The runc command line up to and with the sandbox's own state folder.
+    /// The runtime's command line up to and with the sandbox's own state folder.
     pub fn runc_command(&self) -> Command {
-        self.command_of(&self.runtime.clone().unwrap_or_else(real_runc))
+        self.command_of(&self.runtime.clone().unwrap_or_else(real_runtime))
     }
 
     /// The same with another program in its place.
     pub fn command_of(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.arg("--root").arg(self.runc_root()).env("PLIMSOLL_CONFIG", self.config_path());
+        if self.by_systemd {
+            command.arg("--systemd-cgroup");
+        }
         command
     }
 
@@ -191,7 +207,9 @@ impl Sandbox {
     pub fn run(&self, bundle: &Bundle) -> Ran {
         bundle.write();
         let dir = bundle.dir.to_str().unwrap();
-        self.runc(&["run", "--bundle", dir, &bundle.id])
+        let mut ran = self.runc(&["run", "--bundle", dir, &bundle.id]);
+        ran.stderr += &fs::read_to_string(bundle.hooks_stderr()).unwrap_or_default();
+        ran
     }
 
     /// Runs the prober of a bundle to the end and returns its line.
@@ -287,7 +305,9 @@ impl Sandbox {
             .stderr(File::create(&err).unwrap())
             .status()
             .unwrap();
-        Ran { status, stdout: fs::read_to_string(out).unwrap(), stderr: fs::read_to_string(err).unwrap() }
+        let hooks = fs::read_to_string(bundle.hooks_stderr()).unwrap_or_default();
+        let stderr = fs::read_to_string(err).unwrap() + &hooks;
+        Ran { status, stdout: fs::read_to_string(out).unwrap(), stderr }
     }
 }
 
@@ -312,13 +332,14 @@ fn feed(mut command: Command, input: &[u8]) -> Ran {
     }
 }
 
-/// The machine's runc.
-pub fn real_runc() -> PathBuf {
-    ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"]
+/// The real runtime: the machine's runc, or what `PLIMSOLL_TEST_RUNTIME` names.
+pub fn real_runtime() -> PathBuf {
+    let name = env::var("PLIMSOLL_TEST_RUNTIME").unwrap_or_else(|_| "runc".to_owned());
+    ["/usr/sbin", "/usr/bin", "/usr/local/sbin"]
         .into_iter()
-        .find(|path| Path::new(path).exists())
-        .unwrap_or("runc")
-        .into()
+        .map(|folder| Path::new(folder).join(&name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| name.into())
 }
 
 impl Drop for Sandbox {
