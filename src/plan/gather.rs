@@ -75,7 +75,7 @@ impl Sources<'_> {
     ) -> Result<Facts> {
         let groups = &place.groups;
         let seen = Seen {
-            cpu: cpu_time(&groups.cpu, needs_weight(treatment))?,
+            cpu: container_time(place, needs_weight(treatment))?,
             memory: if treatment.batch.is_some() { memory(groups)? } else { -1 },
             pod: match &place.pod {
                 // The runtime was told to put the container elsewhere, and nobody else has made the pod's groups.
@@ -361,6 +361,18 @@ pub fn may_move(treatment: &Treatment) -> bool {
 /// Whether a plan may carry weight and period over into the class tree, count CPUs by them, or write batch limits.
 fn needs_weight(treatment: &Treatment) -> bool {
     may_move(treatment) || treatment.cpus == CpusRule::Allocate || treatment.batch.is_some()
+}
+
+/// The container's CPU time. Where a runtime made a group of its own below the container's, the limit may stand there
+/// alone: crun 1.8 with systemd tells systemd no quota.
+fn container_time(place: &Place, with_weight: bool) -> Result<CpuTime> {
+    let time = cpu_time(&place.groups.cpu, with_weight)?;
+    let Some(inner) = place.inner.as_ref().filter(|_| time.quota < 0) else { return Ok(time) };
+    let below = cpu_time(&inner.cpu, true)?;
+    if below.quota < 0 {
+        return Ok(time);
+    }
+    Ok(CpuTime { quota: below.quota, period: below.period, burst: below.burst, ..time })
 }
 
 fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
