@@ -175,6 +175,7 @@ fn sandboxes_side_by_side_do_not_meet() {
 #[test]
 fn the_helpers_are_built_and_run() {
     let rootfs = helpers::rootfs();
+    assert!(Helper::Exec.path().exists());
     for program in [Helper::Noop.path(), rootfs.join("prober"), rootfs.join("bin/true")] {
         let ran = Command::new(Helper::Spawn.path()).arg("/dev/null").arg(&program).output().unwrap();
         assert!(ran.status.success(), "{program:?}: {ran:?}");

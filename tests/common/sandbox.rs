@@ -140,7 +140,7 @@ impl Sandbox {
         let claims = if top.contains("[claims]") { "" } else { "[claims]\nnamespaces = [\"*\"]\n" };
         let runtime = match top.contains("[runtime]") {
             true => String::new(),
-            false => format!("[runtime]\npath = {:?}\n", real_runtime()),
+            false => format!("[runtime]\npath = {:?}\n", real_runc()),
         };
         let text = format!(
             "{top}\n{claims}{runtime}[paths]\nrun = {:?}\nlog = {:?}\nclass_tree = {:?}\n\n[log]\njournal = false\n",
@@ -170,7 +170,7 @@ impl Sandbox {
 
     /// The runtime's command line up to and with the sandbox's own state folder.
     pub fn runc_command(&self) -> Command {
-        self.command_of(&self.runtime.clone().unwrap_or_else(real_runtime))
+        self.command_of(&self.runtime.clone().unwrap_or_else(real_runc))
     }
 
     /// The same with another program in its place.
@@ -332,8 +332,8 @@ fn feed(mut command: Command, input: &[u8]) -> Ran {
     }
 }
 
-/// The real runtime: the machine's runc, or what `PLIMSOLL_TEST_RUNTIME` names.
-pub fn real_runtime() -> PathBuf {
+/// The real runtime: the machine's runc, or what `PLIMSOLL_TEST_RUNTIME` names in its place.
+pub fn real_runc() -> PathBuf {
     let name = env::var("PLIMSOLL_TEST_RUNTIME").unwrap_or_else(|_| "runc".to_owned());
     ["/usr/sbin", "/usr/bin", "/usr/local/sbin"]
         .into_iter()
