@@ -22,12 +22,13 @@ engines: deps ## the container engines the tests run, in target/engines/
 
 test: build engines ## build, then run every test (root: the tests start real containers)
 	@$(RUST) cargo test --locked $(TEST_ARGS)
-	@lab/run
 
 lab: build ## the tests inside real guest kernels under QEMU (GUEST="v2 v1": only those)
+	@scripts/deps lab
 	@lab/run $(GUEST)
 
 lab-shell: build ## a shell in a guest of the lab: make lab-shell GUEST=v2
+	@scripts/deps lab
 	@lab/run --shell $(GUEST)
 
 demo: build ## an online and an offline container, before and after
