@@ -167,7 +167,7 @@ fn files(group: &str) -> Vec<(String, String)> {
             let name = entry.file_name().into_string().unwrap();
             let counter = [
                 "stat", "usage", "procs", "tasks", "threads", "current", "failcnt", "events", "pressure",
-                "peak",
+                "peak", "io_serv", "io_merged", "io_queued", "io_wait", "throttle.io",
             ];
             if counter.iter().any(|word| name.contains(word)) {
                 continue;

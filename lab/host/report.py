@@ -92,12 +92,18 @@ def show(result: Result, console: pathlib.Path) -> None:
     # A program that was cut off, or a guest that died, is a failure by itself.
     failed = sum(max(run.counted("FAILED"), 0 if run.is_good else 1) for run in result.ran)
     failed = failed or (0 if result.is_good else 1)
-    word = "ok" if result.is_good else "FAILED"
+    closing(passed, failed, ignored, result.boot.seconds)
+
+
+def closing(passed: int, failed: int, ignored: int, seconds: float | None) -> bool:
+    """Prints the line that ends every test program; whether nothing failed."""
+    word = "FAILED" if failed else "ok"
+    time = "" if seconds is None else f"; finished in {seconds:.2f}s"
     print(
-        f"test result: {word}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out; "
-        f"finished in {result.boot.seconds:.2f}s\n",
+        f"test result: {word}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out{time}\n",
         flush=True,
     )
+    return not failed
 
 
 def keep(result: Result, folder: pathlib.Path) -> None:

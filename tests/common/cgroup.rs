@@ -147,6 +147,7 @@ pub fn here(name: &str) -> &str {
         "cpu.cfs_burst_us" if !is_v1_controller("cpu") => "cpu.max.burst",
         "cpu.shares" if !is_v1_controller("cpu") => "cpu.weight",
         "memory.limit_in_bytes" if !is_v1_controller("memory") => "memory.max",
+        "freezer.state" if !is_v1_controller("freezer") => "cgroup.freeze",
         // A group that was given none of its own has its parent's.
         "cpuset.cpus" if !is_v1_controller("cpuset") => "cpuset.cpus.effective",
         _ => name,
@@ -161,7 +162,13 @@ pub fn as_v1(name: &str, text: &str) -> String {
         ("cpu.max" | "memory.max", _) => fields.next().unwrap_or_default(),
         _ => text,
     };
-    if field == "max" { "-1".to_owned() } else { field.to_owned() }
+    let v1 = match (here(name), field) {
+        ("cgroup.freeze", "1") => "FROZEN",
+        ("cgroup.freeze", _) => "THAWED",
+        (_, "max") => "-1",
+        (_, text) => text,
+    };
+    v1.to_owned()
 }
 
 /// What `cpu.shares` reads after a runtime has written so many: itself, or the weight it makes of them on v2. (The

@@ -1,0 +1,29 @@
+"""What the lab says about guests that come to a bad end: a pass would be worth nothing if these passed."""
+
+import pathlib
+
+from . import machine
+
+# What a guest does in place of its tests, how long it has, and what has to be said of it.
+ENDS = {
+    "a kernel that panics": ("echo c >/proc/sysrq-trigger; sleep 600", 60, "the kernel said: "),
+    "a guest that hangs": ("sleep 600", 20, "it was not done after 20 s"),
+    "a guest that ends early": ("echo o >/proc/sysrq-trigger; sleep 600", 60, "it ended before it was done"),
+    "a test that says it is the end": (
+        "echo 'lab 0123456789abcdef0123456789abcdef done' >/dev/ttyS1; sleep 1; echo o >/proc/sysrq-trigger; sleep 600",
+        60,
+        "it ended before it was done",
+    ),
+}
+
+
+def check(hardware: machine.Hardware, folder: pathlib.Path) -> list[str]:
+    """Boots a guest to each of these ends; returns what was said wrongly."""
+    wrong = []
+    for what, (script, limit_s, wanted) in ENDS.items():
+        plan = f"cgroup=v2 starts=0 each_s=1 interactive=no modules=''\nruns() {{ {script}; }}"
+        boot = machine.boot(hardware, plan, limit_s, folder / "selfcheck.console")
+        if not boot.verdict.startswith(wanted):
+            wrong.append(f"{what}: {boot.verdict or 'a pass'}")
+        print(f"  {what:<32} {boot.verdict or 'A PASS'}", flush=True)
+    return wrong
