@@ -166,8 +166,21 @@ fn files(group: &str) -> Vec<(String, String)> {
         for entry in entries.flatten() {
             let name = entry.file_name().into_string().unwrap();
             let counter = [
-                "stat", "usage", "procs", "tasks", "threads", "current", "failcnt", "events", "pressure",
-                "peak", "io_serv", "io_merged", "io_queued", "io_wait", "throttle.io",
+                "stat",
+                "usage",
+                "procs",
+                "tasks",
+                "threads",
+                "current",
+                "failcnt",
+                "events",
+                "pressure",
+                "peak",
+                "io_serv",
+                "io_merged",
+                "io_queued",
+                "io_wait",
+                "throttle.io",
             ];
             if counter.iter().any(|word| name.contains(word)) {
                 continue;

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 
 KEYRING = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+SCRIPTS = pathlib.Path("/usr/share/debootstrap/scripts")
 
 
 class Missing(Exception):
@@ -103,8 +104,10 @@ class Suite:
         if not image.exists():
             need("mke2fs")
             with fresh(image.with_suffix(".root")) as root:
-                include = f"--include={','.join(packages)}"
-                call("debootstrap", "--variant=minbase", f"--keyring={KEYRING}", include, self.name, root, mirror())
+                options = ["--variant=minbase", f"--keyring={KEYRING}", f"--include={','.join(packages)}"]
+                # A suite that is younger than this debootstrap is made as the youngest it knows.
+                script = self.name if (SCRIPTS / self.name).exists() else "sid"
+                call("debootstrap", *options, self.name, root, mirror(), SCRIPTS / script)
                 for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
                     shutil.rmtree(root / waste, ignore_errors=True)
                 shutil.copytree(extra, root, dirs_exist_ok=True, symlinks=True)

@@ -138,7 +138,7 @@ fn edit(spec: &mut Spec, plan: &Plan, driver: Driver, id: &str, edits: &mut Edit
                 format!("{slice}:plimsoll:{id}")
             }
         };
-        spec.set(edits::CGROUPS_PATH, json!(path), edits)?;
+        spec.set(edits::CGROUPS_PATH, Some(json!(path)), edits)?;
     }
     for write in plan.of_runtime() {
         let Some((pointer, value)) = values::in_resources(write) else { continue };
@@ -150,11 +150,12 @@ fn edit(spec: &mut Spec, plan: &Plan, driver: Driver, id: &str, edits: &mut Edit
                 let wanted = write.value.int().unwrap_or(-1);
                 let as_memory = spec.get(&pointer).and_then(Json::as_i64) == Some(limit);
                 if as_memory || wanted < 0 || wanted > limit {
-                    spec.set(swap, value.clone(), edits)?;
+                    spec.set(swap, Some(value.clone()), edits)?;
                 }
             }
         }
-        if spec.get(&pointer) != Some(&value) {
+        let value = Some(value).filter(|_| !values::is_no_limit(write));
+        if spec.get(&pointer) != value.as_ref() {
             spec.set(&pointer, value, edits)?;
         }
     }

@@ -131,10 +131,11 @@ impl Spec {
         self.value.pointer(pointer).filter(|value| !value.is_null())
     }
 
-    /// Puts a value at a JSON pointer, and notes what was there. Objects on the way to it are made.
-    pub(super) fn set(&mut self, pointer: &str, value: Value, edits: &mut Edits) -> Result<()> {
+    /// Puts a value at a JSON pointer, or takes away what is there, and notes what was. Objects on the way to a value are
+    /// made.
+    pub(super) fn set(&mut self, pointer: &str, value: Option<Value>, edits: &mut Edits) -> Result<()> {
         edits.note(pointer, self.get(pointer).cloned());
-        self.put(pointer, Some(value))
+        self.put(pointer, value)
     }
 
     fn put(&mut self, pointer: &str, value: Option<Value>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Write as _};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus, Stdio};
@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::hook::update::Wishes;
 use crate::log::Level;
+use crate::plan;
 use crate::record::{ContainerId, Record};
 
 /// How much of an update's JSON is read; real ones are a few kilobytes.
@@ -52,17 +53,28 @@ pub(super) fn run(hook: &Hook, call: &Call, args: &[OsString], program: &Path) -
     };
     let (update, error) = hook.update(record, &given.wishes);
     let mut errors: Vec<Error> = error.into_iter().collect();
+    // No limit where there is none is left out of what the runtime is told.
+    let (left_out, told): (Vec<&plan::Write>, Vec<&plan::Write>) = update.owned().partition(|write| {
+        let now = || write.group.read(write.knob).ok().flatten();
+        values::is_no_limit(write) && now().as_ref() == Some(&write.value)
+    });
     let (args, input) = match given.resources {
         Some(mut resources) => {
-            for (pointer, value) in update.owned().filter_map(values::in_resources) {
+            for (pointer, value) in told.iter().filter_map(|write| values::in_resources(write)) {
                 put(&mut resources, pointer, value);
+            }
+            for (pointer, _) in left_out.iter().filter_map(|write| values::in_resources(write)) {
+                take(&mut resources, pointer);
             }
             let from_input = call.without(&["resources", "r"]).with(&[("resources", "-".to_owned())]);
             (from_input, Some(resources.to_string().into_bytes()))
         }
         None => {
-            let owned: Vec<(&str, String)> = update.owned().filter_map(values::as_flag).collect();
-            (call.with(&owned), None)
+            let flags = |writes: &[&plan::Write]| -> Vec<(&str, String)> {
+                writes.iter().filter_map(|write| values::as_flag(write)).collect()
+            };
+            let left_out: Vec<&str> = flags(&left_out).iter().map(|(name, _)| *name).collect();
+            (call.without(&left_out).with(&flags(&told)), None)
         }
     };
     errors.extend(hook.make_way(&update));
@@ -126,6 +138,14 @@ fn put(resources: &mut Json, pointer: &str, value: Json) {
     }
     if let Some(part) = part.as_object_mut() {
         part.insert(name.to_owned(), value);
+    }
+}
+
+fn take(resources: &mut Json, pointer: &str) {
+    let (parent, name) = pointer.rsplit_once('/').unwrap_or_default();
+    if let Some(part) = resources.pointer_mut(parent).and_then(Json::as_object_mut) {
+        // The others keep their places.
+        part.shift_remove(name);
     }
 }
 

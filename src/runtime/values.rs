@@ -5,6 +5,12 @@ use serde_json::{Value as Json, json};
 use crate::kernel::control::{Knob, Value};
 use crate::plan::Write;
 
+/// Whether a value is no limit. It is best said by saying nothing: crun 1.8 writes -1 as an unsigned number, which cgroup
+/// v1 refuses, and the container does not start.
+pub(super) fn is_no_limit(write: &Write) -> bool {
+    write.knob == Knob::Quota && write.value == Value::Int(-1)
+}
+
 /// Where a value stands in `linux.resources`, as a JSON pointer, and the value.
 pub(super) fn in_resources(write: &Write) -> Option<(&'static str, Json)> {
     let value = match &write.value {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::helpers::{dist, rootfs};
-use super::sandbox::Sandbox;
+use super::sandbox::{Sandbox, chosen_runtime};
 
 /// A hook entry of `config.json`.
 #[derive(Clone, Debug)]
@@ -196,8 +196,10 @@ impl Bundle {
     pub fn write(&self) {
         fs::create_dir_all(&self.dir).unwrap();
         let mut spec = self.spec.clone();
-        // crun shows nothing of what a hook says unless it is told where; others know no such annotation.
-        spec["annotations"]["run.oci.hooks.stderr"] = self.hooks_stderr().to_str().unwrap().into();
+        // crun shows nothing of what a hook says unless it is told where.
+        if chosen_runtime().is_some_and(|name| name == "crun") {
+            spec["annotations"]["run.oci.hooks.stderr"] = self.hooks_stderr().to_str().unwrap().into();
+        }
         fs::write(self.dir.join("config.json"), serde_json::to_vec(&spec).unwrap()).unwrap();
     }
 

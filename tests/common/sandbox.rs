@@ -134,13 +134,13 @@ impl Sandbox {
     }
 
     /// Writes the config anew: `top` (keys and then tables, as in a file), and the tables `[paths]` and `[log]`. Any pod
-    /// may claim any class unless `top` has a table `[claims]`, and the wrapper runs the real runtime unless it has a
-    /// table `[runtime]`.
+    /// may claim any class unless `top` has a table `[claims]`, and the wrapper runs the runtime that was chosen for these
+    /// tests, if one was, unless it has a table `[runtime]`.
     pub fn config(&self, top: &str) {
         let claims = if top.contains("[claims]") { "" } else { "[claims]\nnamespaces = [\"*\"]\n" };
-        let runtime = match top.contains("[runtime]") {
-            true => String::new(),
-            false => format!("[runtime]\npath = {:?}\n", real_runc()),
+        let runtime = match chosen_runtime() {
+            Some(_) if !top.contains("[runtime]") => format!("[runtime]\npath = {:?}\n", real_runc()),
+            _ => String::new(),
         };
         let text = format!(
             "{top}\n{claims}{runtime}[paths]\nrun = {:?}\nlog = {:?}\nclass_tree = {:?}\n\n[log]\njournal = false\n",
@@ -332,9 +332,14 @@ fn feed(mut command: Command, input: &[u8]) -> Ran {
     }
 }
 
+/// The runtime that these tests are to use in place of runc, by its name.
+pub(super) fn chosen_runtime() -> Option<String> {
+    env::var("PLIMSOLL_TEST_RUNTIME").ok()
+}
+
 /// The real runtime: the machine's runc, or what `PLIMSOLL_TEST_RUNTIME` names in its place.
 pub fn real_runc() -> PathBuf {
-    let name = env::var("PLIMSOLL_TEST_RUNTIME").unwrap_or_else(|_| "runc".to_owned());
+    let name = chosen_runtime().unwrap_or_else(|| "runc".to_owned());
     ["/usr/sbin", "/usr/bin", "/usr/local/sbin"]
         .into_iter()
         .map(|folder| Path::new(folder).join(&name))

@@ -76,9 +76,9 @@ proptest! {
         // Read and written it is the same, byte for byte.
         prop_assert_eq!(spec.value.to_string(), engines.clone());
         let mut edits = Edits::default();
-        spec.set("/linux/cgroupsPath", json!("/plimsoll/best-effort/x"), &mut edits).unwrap();
-        spec.set("/linux/resources/cpu/quota", json!(-1), &mut edits).unwrap();
-        spec.set("/linux/resources/unified/cpu.weight", json!("1"), &mut Edits::default()).unwrap();
+        spec.set("/linux/cgroupsPath", Some(json!("/plimsoll/best-effort/x")), &mut edits).unwrap();
+        spec.set("/linux/resources/cpu/quota", Some(json!(-1)), &mut edits).unwrap();
+        spec.set("/linux/resources/unified/cpu.weight", Some(json!("1")), &mut Edits::default()).unwrap();
         spec.put("/linux/resources/unified", None).unwrap();
         spec.add_hooks(HOOK.as_ref(), None, &edits).unwrap();
         spec.write().unwrap();
@@ -99,7 +99,7 @@ proptest! {
         fs::write(&file, &text).unwrap();
         let Ok(mut spec) = open(&file) else { return Ok(()) };
         let mut edits = Edits::default();
-        let _ = spec.set("/linux/resources/cpu/quota", json!(-1), &mut edits);
+        let _ = spec.set("/linux/resources/cpu/quota", Some(json!(-1)), &mut edits);
         let _ = spec.cpu();
         if spec.add_hooks(HOOK.as_ref(), None, &edits).is_ok() {
             spec.write().unwrap();
