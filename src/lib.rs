@@ -30,5 +30,6 @@ pub mod qos;
 pub mod quantity;
 pub mod record;
 pub mod runtime;
+mod sys;
 #[cfg(feature = "tool")]
 pub mod tool;

@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "runtime/after_create.rs"]
+mod after_create;
 #[path = "runtime/failure.rs"]
 mod failure;
 #[path = "runtime/killed.rs"]

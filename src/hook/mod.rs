@@ -47,6 +47,9 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them, in their order.
+    pub const ALL: [Self; 4] = [Self::Prestart, Self::CreateRuntime, Self::Poststart, Self::Poststop];
+
     /// The name on the command line, and in `config.json`.
     pub fn name(self) -> &'static str {
         match self {
@@ -62,10 +65,7 @@ impl FromStr for Stage {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        [Self::Prestart, Self::CreateRuntime, Self::Poststart, Self::Poststop]
-            .into_iter()
-            .find(|stage| stage.name() == text)
-            .ok_or(())
+        Self::ALL.into_iter().find(|stage| stage.name() == text).ok_or(())
     }
 }
 
@@ -208,34 +208,36 @@ impl Hook {
         if self.store.is_disabled() {
             return Ok(());
         }
-        let state = match State::read(input) {
-            Ok(state) => state,
-            Err(error) => return self.failed(stage, None, error.into()),
-        };
-        let done = match stage {
-            Stage::Prestart | Stage::CreateRuntime => self.create(&state),
-            Stage::Poststart => self.verify(&state).map_err(Failure::from),
-            Stage::Poststop => self.stop(&state).map_err(Failure::from),
-        };
-        match done {
-            Ok(report) => {
-                self.report(stage, &state, &report);
-                Ok(())
-            }
-            Err(failure) => self.failed(stage, Some(&state), failure),
+        match State::read(input) {
+            Ok(state) => self.stage(stage, &state),
+            Err(error) => self.failed(stage, None, error.into()),
         }
     }
 
-    /// Does for a container what `poststart` does, before its start: by id, as the runtime wrapper knows it.
-    pub fn look_again(&self, id: ContainerId) -> Result<()> {
-        let state = State { id, pid: None, bundle: None, annotations: Vec::new() };
-        match self.verify(&state) {
+    /// The same, for a state that is known: the runtime wrapper does a stage's work at a time of its own.
+    pub fn stage(&self, stage: Stage, state: &State) -> Result<()> {
+        let done = match stage {
+            Stage::Prestart | Stage::CreateRuntime => self.create(state),
+            Stage::Poststart => self.verify(state).map_err(Failure::from),
+            Stage::Poststop => self.stop(state).map_err(Failure::from),
+        };
+        match done {
             Ok(report) => {
-                self.report(Stage::Poststart, &state, &report);
+                self.report(stage, state, &report);
                 Ok(())
             }
-            Err(error) => self.failed(Stage::Poststart, Some(&state), error.into()),
+            Err(failure) => self.failed(stage, Some(state), failure),
         }
+    }
+
+    /// Whether there is anything to give back of a container.
+    pub fn has(&self, id: &ContainerId) -> bool {
+        !matches!(self.store.load(id), Ok(None)) || self.store.has_claim(id)
+    }
+
+    /// Whether a treated container is still there.
+    pub fn is_live(&self, id: &ContainerId) -> bool {
+        self.store.load(id).is_ok_and(|record| record.is_some_and(|record| record.is_live()))
     }
 
     fn report(&self, stage: Stage, state: &State, report: &Report) {

@@ -17,6 +17,8 @@ pub enum Verb {
     Start,
     /// `update`
     Update,
+    /// `delete`
+    Delete,
 }
 
 /// Global flags that take a value, in the word after them unless it follows an equals sign.
@@ -43,7 +45,7 @@ const CREATE_VALUES: [&str; 16] = [
     "lsm-mount-context",
 ];
 
-/// The flags of `update` without a value; all others have one.
+/// The flags of `update` without a value; all others have one. Those of `start` and `delete` have none.
 const UPDATE_SWITCHES: [&str; 3] = ["help", "h", "?"];
 
 /// A flag as it stood on the command line.
@@ -95,6 +97,7 @@ impl Call {
                         Some("restore") => Some(Verb::Restore),
                         Some("start") => Some(Verb::Start),
                         Some("update") => Some(Verb::Update),
+                        Some("delete") => Some(Verb::Delete),
                         _ => None,
                     };
                     call.head = args.get(..at).unwrap_or_default().to_vec();
@@ -104,7 +107,8 @@ impl Call {
         let Some(verb) = call.verb else { return call };
         let has_value = |name: &str| match verb {
             Verb::Update => !UPDATE_SWITCHES.contains(&name),
-            _ => CREATE_VALUES.contains(&name),
+            Verb::Start | Verb::Delete => false,
+            Verb::Create | Verb::Run | Verb::Restore => CREATE_VALUES.contains(&name),
         };
         while let Some((word, used)) = take(args, at, has_value) {
             at += used;
@@ -140,6 +144,15 @@ impl Call {
         let mut call = self.clone();
         call.flags.retain(|flag| !names.contains(&flag.name.as_str()));
         call
+    }
+
+    /// The command line of another command for the same container.
+    pub fn other(&self, command: &[&str]) -> Vec<OsString> {
+        let globals = self.head.split_last().map_or(&[][..], |(_, globals)| globals);
+        let mut args = globals.to_vec();
+        args.extend(command.iter().map(OsString::from));
+        args.extend(self.id.iter().map(OsString::from));
+        args
     }
 
     /// The command line again, with other values for some flags: those are taken out, and the new ones put in.
@@ -209,6 +222,10 @@ mod tests {
         // crun takes flags after the id, too.
         let late = call("run abc --bundle /b");
         assert_eq!((late.id.as_deref(), late.value(&["bundle"])), (Some("abc"), Some("/b".as_ref())));
+        let forced = call("--root /r --log create delete --force abc");
+        assert_eq!((forced.verb, forced.id.as_deref()), (Some(Verb::Delete), Some("abc")));
+        assert_eq!(forced.other(&["kill"]), ["--root", "/r", "--log", "create", "kill", "abc"]);
+        assert_eq!(call("delete -f abc").id.as_deref(), Some("abc"));
         for line in ["--root /create state abc", "kill abc KILL", "--version", "", "--log create"] {
             assert_eq!(call(line).verb, None, "{line}");
         }

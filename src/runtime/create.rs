@@ -1,19 +1,22 @@
-//! `create`, `run` and `restore`: the bundle is prepared before the runtime reads it.
+//! `create`, `run` and `restore`: the bundle is prepared before the runtime reads it, and what the runtime does not know
+//! is done after a `create`, before anybody can start the container.
 
-use std::ffi::OsStr;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use serde_json::{Value as Json, json};
 
 use super::args::{Call, Verb};
 use super::spec::{Spec, Unread};
-use super::values;
+use super::{child, values};
 use crate::annotations::Request;
 use crate::container::kube::Driver;
 use crate::container::{Edits, Place, State, edits, place};
 use crate::error::Error;
-use crate::hook::{Failure, Hook};
+use crate::hook::{Failure, Hook, Stage};
 use crate::kernel::control::{Knob, Value};
 use crate::plan::suppose::Supposed;
 use crate::plan::{self, Mover, Plan, TreeShape};
@@ -28,25 +31,33 @@ pub(super) struct Ours<'a> {
     pub(super) config: Option<&'a Path>,
 }
 
-/// Prepares the bundle of a container that asks for something: edits what the runtime or systemd own, and puts the
-/// hooks in for the rest. The bundle of one that asks for nothing is not touched.
+/// A container to treat once the runtime has created it.
+pub(super) struct Created {
+    state: State,
+    edits: Edits,
+    pid_file: PathBuf,
+}
+
+/// Prepares the bundle of a container that asks for something: edits what the runtime or systemd own. The rest is done
+/// after the runtime's `create`, or by hooks put into the bundle where there is no such moment, or none that can be had.
+/// The bundle of a container that asks for nothing is not touched.
 ///
-/// A container that cannot be planned for gets the hooks alone: they try again, and the policy decides there.
-pub(super) fn prepare(hook: &Hook, call: &Call, ours: &Ours<'_>) -> Result<(), Failure> {
+/// A container that cannot be planned for is tried again with its groups there, and the policy decides then.
+pub(super) fn prepare(hook: &Hook, call: &Call, ours: &Ours<'_>) -> Result<Option<Created>, Failure> {
     // Wrong usage, or a call for help: the runtime answers.
-    let Some(id) = call.id.as_deref() else { return Ok(()) };
+    let Some(id) = call.id.as_deref() else { return Ok(None) };
     let bundle = call.value(&["bundle", "b"]).map_or_else(|| PathBuf::from("."), PathBuf::from);
     // crun's --config.
     let name = call.value(&["config", "f"]).unwrap_or_else(|| OsStr::new("config.json"));
     let file = bundle.join(name);
-    let unread = match Unread::open(&file, ours.program) {
+    let unread = match Unread::open(&file) {
         // No container comes of a bundle that is none.
-        Err(error) if error.is_gone() => return Ok(()),
+        Err(error) if error.is_gone() => return Ok(None),
         unread => unread?,
     };
     let request = hook.request(&unread.annotations);
     if matches!(request, Ok(None)) && !unread.is_edited {
-        return Ok(());
+        return Ok(None);
     }
     let class = match &request {
         Ok(request) => request.as_ref().and_then(Request::claimed_class),
@@ -56,34 +67,83 @@ pub(super) fn prepare(hook: &Hook, call: &Call, ours: &Ours<'_>) -> Result<(), F
     let fail = |error| Failure { class, error };
     let mut spec = unread.read(ours.program).map_err(fail)?;
     let mut edits = Edits::default();
+    let bundle = std::path::absolute(&bundle).unwrap_or(bundle).to_string_lossy().into_owned();
+    let state = State { id: id.parse().map_err(fail)?, pid: None, bundle: Some(bundle), annotations };
     let is_wanted = match &request {
         Ok(None) => false,
         Err(_) => true,
-        Ok(Some(request)) => {
-            let state = State { id: id.parse().map_err(fail)?, pid: None, bundle: None, annotations };
-            match planned(hook, call, &spec, &state, request) {
-                Ok(None) => false,
-                Ok(Some(plan)) => {
-                    // A checkpoint was made of the groups and values there were.
-                    if call.verb != Some(Verb::Restore) {
-                        let driver = systemd(call, &spec);
-                        edit(&mut spec, &plan, driver, id, &mut edits).map_err(fail)?;
-                    }
-                    true
+        Ok(Some(request)) => match planned(hook, call, &spec, &state, request) {
+            Ok(None) => false,
+            Ok(Some(plan)) => {
+                // A checkpoint was made of the groups and values there were.
+                if call.verb != Some(Verb::Restore) {
+                    let driver = systemd(call, &spec);
+                    edit(&mut spec, &plan, driver, id, &mut edits).map_err(fail)?;
                 }
-                Err(_) => true,
+                true
             }
-        }
+            Err(_) => true,
+        },
     };
-    if is_wanted {
-        fs::metadata(ours.program)
-            .map_err(|e| {
-                Error::os("find the hook", ours.program, &e).hint("install it beside plimsoll-runtime")
-            })
-            .map_err(fail)?;
-        spec.add_hooks(ours.program, ours.config, &edits).map_err(fail)?;
+    if !edits.is_empty() {
+        spec.note(&edits).map_err(fail)?;
     }
-    spec.write().map_err(fail)
+    let pid_file = pid_file(call).filter(|_| is_wanted);
+    match pid_file {
+        _ if !is_wanted => {}
+        Some(_) => spec.remove_hooks(ours.program),
+        None => {
+            let missing =
+                |e| Error::os("find the hook", ours.program, &e).hint("install it beside plimsoll-runtime");
+            fs::metadata(ours.program).map_err(missing).map_err(fail)?;
+            spec.add_hooks(ours.program, ours.config, &edits).map_err(fail)?;
+        }
+    }
+    spec.write().map_err(fail)?;
+    Ok(pid_file.map(|pid_file| Created { state, edits, pid_file }))
+}
+
+/// Where the runtime says which process it made, if there is a moment after it that is Plimsoll's: a `create` that need
+/// not keep the pid of the wrapper (sd_listen_fds(3)).
+fn pid_file(call: &Call) -> Option<PathBuf> {
+    let is_free = call.verb == Some(Verb::Create) && env::var_os("LISTEN_FDS").is_none();
+    call.value(&["pid-file"]).filter(|file| is_free && !file.is_empty()).map(PathBuf::from)
+}
+
+/// Creates a container, and treats it before the engine knows of it: it may be started when this has returned.
+///
+/// # Errors
+///
+/// The runtime cannot be started; or the policy says that the container must not be, and then it is deleted again.
+pub(super) fn run(
+    mut hook: Hook,
+    call: &Call,
+    args: &[OsString],
+    program: &Path,
+    created: Created,
+) -> Result<ExitCode, Error> {
+    let Created { mut state, edits, pid_file } = created;
+    hook.edits = edits;
+    let status = child::run(program, args, None)?;
+    if !status.success() {
+        // What the runtime made in the class tree on its way; not what a container with this id has that lives.
+        if !hook.is_live(&state.id) {
+            hook.stage(Stage::Poststop, &state)?;
+        }
+        return Ok(child::code(status));
+    }
+    state.pid = read_pid(&pid_file);
+    let placed = hook.stage(Stage::CreateRuntime, &state);
+    if placed.is_err() {
+        let deleted = child::run(program, &call.other(&["delete", "--force"]), None);
+        hook.stage(Stage::Poststop, &state)?;
+        deleted?;
+    }
+    placed.map(|()| child::code(status))
+}
+
+fn read_pid(file: &Path) -> Option<i32> {
+    fs::read_to_string(file).ok()?.trim().parse().ok().filter(|pid| *pid > 1)
 }
 
 /// What the container would get, with all that the runtime can do; none where nothing comes of its request.

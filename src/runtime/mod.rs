@@ -1,11 +1,13 @@
 //! `plimsoll-runtime`: an OCI runtime to the engine, the real one underneath.
 //!
-//! It does its part for `create`, `run`, `restore`, `start` and `update` of containers that ask for something, and becomes the
-//! real runtime for everything else: same process, same arguments, same open files. Whatever goes wrong in it starts
+//! It does its part for `create`, `run`, `restore`, `start`, `update` and `delete` of containers that ask for something,
+//! and becomes the real runtime for everything else: same process, same arguments, same open files. Whatever goes wrong in it starts
 //! the container through the real runtime and is logged, unless the policy says otherwise.
 
 pub mod args;
+mod child;
 mod create;
+mod delete;
 pub mod real;
 mod spec;
 mod update;
@@ -19,10 +21,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::{Call, Verb};
-use create::Ours;
+use create::{Created, Ours};
 
+use crate::container::State;
 use crate::error::{Error, Result};
-use crate::hook::{Failure, Hook};
+use crate::hook::{Failure, Hook, Stage};
 use crate::kernel::fs::Roots;
 use crate::log::{self, Level, Logger};
 use crate::policy::config::{self, Config, OnError};
@@ -61,15 +64,23 @@ fn run(name: &OsStr, call: &Call, args: &[OsString]) -> Result<ExitCode> {
         match config.and_then(|config| Hook::new(Roots::default(), config)) {
             Ok(hook) => {
                 let is_off = hook.store.is_disabled() || Store::at(crate::hook::DEFAULT_RUN).is_disabled();
-                match verb {
-                    _ if is_off => {}
-                    Verb::Create | Verb::Run | Verb::Restore => create(&hook, call, own_config.as_deref())?,
-                    Verb::Start => start(&hook, call)?,
-                    Verb::Update => {
-                        if let Some(code) = update::run(&hook, call, args, &program)? {
-                            return Ok(code);
+                let done = match verb {
+                    _ if is_off => None,
+                    Verb::Create | Verb::Run | Verb::Restore => {
+                        match prepare(&hook, call, own_config.as_deref())? {
+                            Some(created) => Some(create::run(hook, call, args, &program, created)?),
+                            None => None,
                         }
                     }
+                    Verb::Start => {
+                        start(&hook, call)?;
+                        None
+                    }
+                    Verb::Update => update::run(&hook, call, args, &program)?,
+                    Verb::Delete => delete::run(&hook, call, args, &program)?,
+                };
+                if let Some(code) = done {
+                    return Ok(code);
                 }
             }
             Err(error) => {
@@ -82,23 +93,29 @@ fn run(name: &OsStr, call: &Call, args: &[OsString]) -> Result<ExitCode> {
     Err(real::become_it(&program, args))
 }
 
-fn create(hook: &Hook, call: &Call, config: Option<&Path>) -> Result<()> {
+fn prepare(hook: &Hook, call: &Call, config: Option<&Path>) -> Result<Option<Created>> {
     let prepared = own_hook()
         .map_err(Failure::from)
         .and_then(|program| create::prepare(hook, call, &Ours { program: &program, config }));
-    let Err(Failure { class, error }) = prepared else { return Ok(()) };
+    let Failure { class, error } = match prepared {
+        Ok(created) => return Ok(created),
+        Err(failure) => failure,
+    };
     if hook.config.on_error(class) == OnError::Fail {
         log(&hook.logger, call, "container refused", &error);
         return Err(error);
     }
     log(&hook.logger, call, "container left as it was", &error);
-    Ok(())
+    Ok(None)
 }
 
 /// What was touched since the container was created is put right before its workload runs.
 fn start(hook: &Hook, call: &Call) -> Result<()> {
     match call.id.as_deref().map(str::parse) {
-        Some(Ok(id)) => hook.look_again(id),
+        Some(Ok(id)) => {
+            let state = State { id, pid: None, bundle: None, annotations: Vec::new() };
+            hook.stage(Stage::Poststart, &state)
+        }
         // Not for us to complain of.
         _ => Ok(()),
     }

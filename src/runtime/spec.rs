@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use crate::container::bundle::{Cpu, MAX_SPEC};
@@ -30,8 +31,8 @@ const STAGES: [Stage; 2] = [Stage::CreateRuntime, Stage::Poststop];
 #[derive(Debug)]
 pub(super) struct Spec {
     file: PathBuf,
-    text: Vec<u8>,
     value: Value,
+    is_changed: bool,
 }
 
 /// What has to be known of one before it is worth reading whole.
@@ -39,14 +40,9 @@ pub(super) struct Spec {
 struct Glance {
     #[serde(default)]
     annotations: Option<Map<String, Value>>,
-    #[serde(default)]
-    hooks: Option<Hooks>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Hooks {
-    #[serde(rename = "createRuntime", default)]
-    create_runtime: Option<Vec<Value>>,
+    /// What was noted by the wrapper.
+    #[serde(rename = "io.plimsoll.engine", default)]
+    note: Option<IgnoredAny>,
 }
 
 /// A file that was glanced at.
@@ -61,8 +57,8 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    /// Reads the file; `hook` is the program the wrapper puts in.
-    pub(super) fn open(file: &Path, hook: &Path) -> Result<Self> {
+    /// Reads the file.
+    pub(super) fn open(file: &Path) -> Result<Self> {
         let open = File::open(file).map_err(|e| Error::os("read", file, &e))?;
         let mut text = Vec::with_capacity(32 * 1024);
         open.take(MAX_SPEC + 1).read_to_end(&mut text).map_err(|e| Error::os("read", file, &e))?;
@@ -75,10 +71,9 @@ impl Unread {
             _ => Err(not_a_spec(file, &format!("annotation {key} is not a string"))),
         };
         let annotations = glance.annotations.unwrap_or_default().into_iter().map(string);
-        let hooks = glance.hooks.and_then(|hooks| hooks.create_runtime).unwrap_or_default();
         Ok(Self {
             annotations: annotations.collect::<Result<_>>()?,
-            is_edited: hooks.iter().any(|entry| is_own(entry, hook) && noted(entry).is_some()),
+            is_edited: glance.note.is_some(),
             file: file.to_owned(),
             text,
         })
@@ -88,7 +83,7 @@ impl Unread {
     pub(super) fn read(self, hook: &Path) -> Result<Spec> {
         let value = serde_json::from_slice(&self.text);
         let value: Value = value.map_err(|e| not_a_spec(&self.file, &e.to_string()))?;
-        let mut spec = Spec { value, file: self.file, text: self.text };
+        let mut spec = Spec { value, file: self.file, is_changed: false };
         if self.is_edited {
             spec.undo(hook)?;
         }
@@ -103,13 +98,6 @@ fn not_a_spec(file: &Path, why: &str) -> Error {
 /// Whether an entry of a list of hooks is the wrapper's.
 fn is_own(entry: &Value, hook: &Path) -> bool {
     entry.get("path").and_then(Value::as_str).is_some_and(|path| Path::new(path) == hook)
-}
-
-/// What the wrapper noted in an entry of its own. One that is configured for every container, as in `hooks.d`, has
-/// nothing of it.
-fn noted(entry: &Value) -> Option<&str> {
-    let args = entry.get("args")?.as_array()?;
-    args.iter().skip_while(|arg| arg.as_str() != Some("--engine")).nth(1)?.as_str()
 }
 
 impl Spec {
@@ -139,25 +127,13 @@ impl Spec {
     }
 
     fn put(&mut self, pointer: &str, value: Option<Value>) -> Result<()> {
-        let (parents, last) = pointer.rsplit_once('/').unwrap_or_default();
-        let mut at = &mut self.value;
-        for name in parents.split('/').skip(1) {
-            let object = object(at, &self.file, pointer)?;
-            if value.is_none() && !object.contains_key(name) {
-                return Ok(());
-            }
-            at = object.entry(name).or_insert(Value::Null);
-        }
-        let object = object(at, &self.file, pointer)?;
-        match value {
-            Some(value) => drop(object.insert(last.to_owned(), value)),
-            None => drop(object.shift_remove(last)),
-        }
-        Ok(())
+        self.is_changed = true;
+        edits::put(&mut self.value, pointer, value).map_err(|e| not_a_spec(&self.file, &e.to_string()))
     }
 
     /// Puts the hook at the end of each stage's list: after the engine's own, so that its values stand.
     pub(super) fn add_hooks(&mut self, hook: &Path, config: Option<&Path>, edits: &Edits) -> Result<()> {
+        self.is_changed = true;
         for stage in STAGES {
             let mut args = vec![json!("plimsoll-hook"), json!(stage.name())];
             if let Some(config) = config {
@@ -167,8 +143,11 @@ impl Spec {
                 args.extend([json!("--engine"), json!(edits.text())]);
             }
             let entry = json!({"path": hook, "args": args, "env": [ENV], "timeout": TIMEOUT});
-            let hooks = object(&mut self.value, &self.file, "hooks")?.entry("hooks").or_insert(Value::Null);
-            let list = object(hooks, &self.file, "hooks")?.entry(stage.name()).or_insert(Value::Null);
+            let no_object = |e: Error| not_a_spec(&self.file, &e.to_string());
+            let spec = edits::object(&mut self.value, "the whole").map_err(no_object)?;
+            let hooks = spec.entry("hooks").or_insert(Value::Null);
+            let stages = edits::object(hooks, "hooks").map_err(no_object)?;
+            let list = stages.entry(stage.name()).or_insert(Value::Null);
             if list.is_null() {
                 *list = json!([]);
             }
@@ -182,30 +161,37 @@ impl Spec {
         Ok(())
     }
 
-    /// Takes out the hooks, and puts back what was there before the wrapper's last visit.
-    fn undo(&mut self, hook: &Path) -> Result<()> {
-        let mut edits = Edits::default();
-        for stage in STAGES {
+    /// Takes out the wrapper's hooks, also where they are configured for every container: it does their work itself.
+    pub(super) fn remove_hooks(&mut self, hook: &Path) {
+        for stage in Stage::ALL {
             let list = self.value.get_mut("hooks").and_then(|hooks| hooks.get_mut(stage.name()));
             let Some(list) = list.and_then(Value::as_array_mut) else { continue };
-            for entry in list.iter().filter(|entry| is_own(entry, hook)) {
-                if let Some(text) = noted(entry) {
-                    edits = Edits::parse(text)?;
-                }
-            }
+            let before = list.len();
             list.retain(|entry| !is_own(entry, hook));
+            self.is_changed |= list.len() != before;
         }
-        let undone: Vec<(String, Option<Value>)> =
-            edits.undone().map(|(pointer, value)| (pointer.to_owned(), value.cloned())).collect();
-        undone.into_iter().try_for_each(|(pointer, value)| self.put(&pointer, value))
+    }
+
+    /// Notes what was changed, for the next visit.
+    pub(super) fn note(&mut self, edits: &Edits) -> Result<()> {
+        self.is_changed = true;
+        edits.leave(&mut self.value).map_err(|e| not_a_spec(&self.file, &e.to_string()))
+    }
+
+    /// Takes out the hooks, and puts back what was there before the wrapper's last visit.
+    fn undo(&mut self, hook: &Path) -> Result<()> {
+        self.remove_hooks(hook);
+        self.is_changed |=
+            edits::undo(&mut self.value).map_err(|e| not_a_spec(&self.file, &e.to_string()))?;
+        Ok(())
     }
 
     /// Writes the file: whole or not at all, with the mode and the owner it had. A link stays one.
     pub(super) fn write(&self) -> Result<()> {
-        let text = serde_json::to_vec(&self.value).map_err(|e| not_a_spec(&self.file, &e.to_string()))?;
-        if text == self.text {
+        if !self.is_changed {
             return Ok(());
         }
+        let text = serde_json::to_vec(&self.value).map_err(|e| not_a_spec(&self.file, &e.to_string()))?;
         let file = fs::canonicalize(&self.file).map_err(|e| Error::os("read", &self.file, &e))?;
         remove_left_behind(&file);
         let new = file.with_file_name(format!("{NEW}{}", std::process::id()));
@@ -244,14 +230,6 @@ fn write_new(file: &Path, new: &Path, text: &[u8]) -> Result<()> {
         out.set_permissions(meta.permissions()).map_err(fail("give the mode of config.json to"))?;
     }
     fs::rename(new, file).map_err(|e| Error::os("replace", file, &e))
-}
-
-/// A value as an object; null becomes an empty one.
-fn object<'v>(value: &'v mut Value, file: &Path, what: &str) -> Result<&'v mut Map<String, Value>> {
-    if value.is_null() {
-        *value = Value::Object(Map::new());
-    }
-    value.as_object_mut().ok_or_else(|| not_a_spec(file, &format!("{what}: not an object")))
 }
 
 #[cfg(test)]

@@ -2,17 +2,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Write as _};
-use std::os::unix::process::ExitStatusExt;
+use std::io::Read;
 use std::path::Path;
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::{ExitCode, ExitStatus};
 
 use serde::Deserialize;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use super::args::Call;
-use super::{real, values};
+use super::{child, values};
 use crate::container::bundle::Cpu;
+use crate::container::edits;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::hook::update::Wishes;
@@ -49,7 +49,7 @@ pub(super) fn run(hook: &Hook, call: &Call, args: &[OsString], program: &Path) -
     };
     let Ok(given) = given else {
         // Not for us to complain of: the runtime sees it as it was given.
-        return delegate(program, args, input.as_deref()).map(|status| Some(code(status)));
+        return child::run(program, args, input.as_deref()).map(|status| Some(child::code(status)));
     };
     let (update, error) = hook.update(record, &given.wishes);
     let mut errors: Vec<Error> = error.into_iter().collect();
@@ -60,11 +60,11 @@ pub(super) fn run(hook: &Hook, call: &Call, args: &[OsString], program: &Path) -
     });
     let (args, input) = match given.resources {
         Some(mut resources) => {
-            for (pointer, value) in told.iter().filter_map(|write| values::in_resources(write)) {
-                put(&mut resources, pointer, value);
-            }
-            for (pointer, _) in left_out.iter().filter_map(|write| values::in_resources(write)) {
-                take(&mut resources, pointer);
+            let told = told.iter().filter_map(|write| values::in_resources(write));
+            let told = told.map(|(pointer, value)| (pointer, Some(value)));
+            let left_out = left_out.iter().filter_map(|write| values::in_resources(write));
+            for (pointer, value) in told.chain(left_out.map(|(pointer, _)| (pointer, None))) {
+                errors.extend(edits::put(&mut resources, pointer, value).err());
             }
             let from_input = call.without(&["resources", "r"]).with(&[("resources", "-".to_owned())]);
             (from_input, Some(resources.to_string().into_bytes()))
@@ -78,14 +78,14 @@ pub(super) fn run(hook: &Hook, call: &Call, args: &[OsString], program: &Path) -
         }
     };
     errors.extend(hook.make_way(&update));
-    let status = delegate(program, &args, input.as_deref());
+    let status = child::run(program, &args, input.as_deref());
     errors.extend(hook.after_update(&id, update, status.as_ref().is_ok_and(ExitStatus::success)));
     if !errors.is_empty() {
         let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         let fields = [("container", id.as_str()), ("errors", text.as_str())];
         hook.logger.log(Level::Error, "container updated, and treated again in part", &fields);
     }
-    status.map(|status| Some(code(status)))
+    status.map(|status| Some(child::code(status)))
 }
 
 /// The container's record, where it is treated.
@@ -127,42 +127,4 @@ fn from_flags(call: &Call) -> Result<Given, serde_json::Error> {
     };
     let memory = text("memory").and_then(|text| text.parse().ok());
     Ok(Given { wishes: Wishes { cpu, memory }, resources: None })
-}
-
-fn put(resources: &mut Json, pointer: &str, value: Json) {
-    let Some((parent, name)) = pointer.trim_start_matches('/').split_once('/') else { return };
-    let Some(parts) = resources.as_object_mut() else { return };
-    let part = parts.entry(parent).or_insert(Json::Null);
-    if part.is_null() {
-        *part = Json::Object(Map::new());
-    }
-    if let Some(part) = part.as_object_mut() {
-        part.insert(name.to_owned(), value);
-    }
-}
-
-fn take(resources: &mut Json, pointer: &str) {
-    let (parent, name) = pointer.rsplit_once('/').unwrap_or_default();
-    if let Some(part) = resources.pointer_mut(parent).and_then(Json::as_object_mut) {
-        // The others keep their places.
-        part.shift_remove(name);
-    }
-}
-
-/// Runs the runtime as a child, with these bytes on its standard input if there are any.
-fn delegate(program: &Path, args: &[OsString], input: Option<&[u8]>) -> Result<ExitStatus> {
-    let mut command = real::command(program, args);
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::inherit() });
-    let mut child = command.spawn().map_err(|e| Error::os("execute", program, &e))?;
-    if let (Some(mut stdin), Some(bytes)) = (child.stdin.take(), input) {
-        // A runtime that reads only part of it says so itself.
-        let _ = stdin.write_all(bytes);
-    }
-    child.wait().map_err(|e| Error::os("wait for", program, &e))
-}
-
-/// The runtime's exit code; as a shell says it where a signal ended it.
-fn code(status: ExitStatus) -> ExitCode {
-    let number = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    ExitCode::from(u8::try_from(number).unwrap_or(1))
 }

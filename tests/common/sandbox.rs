@@ -195,7 +195,9 @@ impl Sandbox {
 
     /// Writes the bundle and creates its container. The container's stdout is the file `stdout` in the bundle.
     pub fn create(&self, bundle: &Bundle) -> Ran {
-        self.detached(bundle, &["create"])
+        // As every engine does.
+        let pid_file = bundle.dir.join("pid");
+        self.detached(bundle, &["create", "--pid-file", pid_file.to_str().unwrap()])
     }
 
     /// Writes the bundle, creates and starts its container, and leaves it running.

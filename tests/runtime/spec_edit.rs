@@ -64,6 +64,7 @@ fn own<'v>(spec: &'v Value, stage: &str) -> Vec<&'v Value> {
 
 /// The engine's file again, out of an edited one.
 fn engines(mut spec: Value, cgroups_path: &str) -> Value {
+    spec.as_object_mut().unwrap().shift_remove("io.plimsoll.engine");
     for (_, hooks) in spec["hooks"].as_object_mut().unwrap() {
         hooks.as_array_mut().unwrap().retain(|hook| hook["path"] != dist("plimsoll-hook").to_str().unwrap());
     }

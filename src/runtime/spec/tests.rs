@@ -60,7 +60,7 @@ fn config() -> BoxedStrategy<Value> {
 }
 
 fn open(file: &Path) -> Result<Spec> {
-    Unread::open(file, HOOK.as_ref())?.read(HOOK.as_ref())
+    Unread::open(file)?.read(HOOK.as_ref())
 }
 
 proptest! {
@@ -81,6 +81,7 @@ proptest! {
         spec.set("/linux/resources/unified/cpu.weight", Some(json!("1")), &mut Edits::default()).unwrap();
         spec.put("/linux/resources/unified", None).unwrap();
         spec.add_hooks(HOOK.as_ref(), None, &edits).unwrap();
+        spec.note(&edits).unwrap();
         spec.write().unwrap();
         let edited: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         prop_assert_eq!(edited.pointer("/linux/cgroupsPath"), Some(&json!("/plimsoll/best-effort/x")));
@@ -101,7 +102,7 @@ proptest! {
         let mut edits = Edits::default();
         let _ = spec.set("/linux/resources/cpu/quota", Some(json!(-1)), &mut edits);
         let _ = spec.cpu();
-        if spec.add_hooks(HOOK.as_ref(), None, &edits).is_ok() {
+        if spec.add_hooks(HOOK.as_ref(), None, &edits).is_ok() && spec.note(&edits).is_ok() {
             spec.write().unwrap();
         }
     }

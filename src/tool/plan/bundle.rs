@@ -7,7 +7,7 @@ use oci_spec::runtime::{Hook as OciHook, LinuxCpu, Spec};
 use super::{Subject, read};
 use crate::container::bundle::Cpu;
 use crate::container::kube::Driver;
-use crate::container::{Place, State, place};
+use crate::container::{Place, State, edits, place};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::kernel::group::Groups;
@@ -77,11 +77,13 @@ fn load(dir: &Path) -> Result<(std::path::PathBuf, Spec)> {
         Error::invalid(file.display().to_string(), format!("not an OCI config.json: {why}"))
             .hint("for a Kubernetes manifest use -f")
     };
-    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+    let mut value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
     if !value.is_object() {
         // A list would pass for a structure whose fields stand in order.
         return Err(bad("not an object".to_owned()));
     }
+    // As the runtime wrapper does when it meets its own work.
+    edits::undo(&mut value).map_err(|e| bad(e.to_string()))?;
     let spec = serde_json::from_value(value).map_err(|e| bad(e.to_string()))?;
     Ok((file, spec))
 }
@@ -130,10 +132,13 @@ fn subject(session: &Session, hook: &Hook, state: &State, file: &Path, spec: &Sp
     })
 }
 
-/// A bundle without our hook is one that the runtime wrapper has yet to see; the other is run as it is.
+/// A bundle that has our hook, and not by the runtime wrapper, is run as it is; any other is the wrapper's to prepare.
 fn mover(spec: &Spec) -> Mover {
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.create_runtime().as_ref());
-    let is_ours = |hook: &OciHook| hook.path().file_name().is_some_and(|name| name == "plimsoll-hook");
+    let is_ours = |hook: &OciHook| {
+        let is_wrappers = || hook.args().iter().flatten().any(|arg| arg == "--engine");
+        hook.path().file_name().is_some_and(|name| name == "plimsoll-hook") && !is_wrappers()
+    };
     if hooks.is_some_and(|hooks| hooks.iter().any(is_ours)) {
         return Mover::Hook;
     }
