@@ -88,6 +88,24 @@ mod tests {
     }
 
     #[test]
+    fn the_ready_hook_definitions_name_every_annotation_that_is_read() {
+        let keys: Vec<&str> = KEYS.into_iter().filter(|key| !key.starts_with(OF_ENGINES)).collect();
+        for stage in ["createRuntime", "poststart", "poststop"] {
+            let file = format!("{}/hooks/plimsoll-{stage}.json", env!("CARGO_MANIFEST_DIR"));
+            let hook: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            let pattern = hook["when"]["annotations"].as_object().unwrap().keys().next().unwrap();
+            let mut grep = std::process::Command::new("grep");
+            let grep = grep.args(["-E", pattern]).stdin(std::process::Stdio::piped());
+            let mut grep = grep.stdout(std::process::Stdio::piped()).spawn().unwrap();
+            let others = "koordinator.sh/qosClass2\nkoordinator_sh/qosClass\nmy.koordinator.sh/qosClass\n";
+            let input = format!("{}\n{others}", keys.join("\n"));
+            std::io::Write::write_all(&mut grep.stdin.take().unwrap(), input.as_bytes()).unwrap();
+            let found = String::from_utf8(grep.wait_with_output().unwrap().stdout).unwrap();
+            assert_eq!(found.lines().collect::<Vec<_>>(), keys, "{file}");
+        }
+    }
+
+    #[test]
     fn a_star_does_not_cross_a_slash() {
         for (pattern, text, fits) in [
             ("*", "koordinator.sh/qosClass", false),
