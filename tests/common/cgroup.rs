@@ -171,10 +171,16 @@ pub fn as_v1(name: &str, text: &str) -> String {
     v1.to_owned()
 }
 
-/// What `cpu.shares` reads after a runtime has written so many: itself, or the weight it makes of them on v2. (The
-/// runtimes' first way of doing so; those of Debian 12 know no other.)
-pub fn shares(shares: u64) -> String {
-    if is_v1() { shares.to_string() } else { (1 + (shares - 2) * 9_999 / 262_142).to_string() }
+/// Whether that is what `cpu.shares` reads after a runtime has written so many: itself, or on v2 the weight it makes of
+/// them. There are two ways to make one; newer runtimes have the default of the one become that of the other.
+pub fn is_shares(found: &str, shares: u32) -> bool {
+    if is_v1() {
+        return found == shares.to_string();
+    }
+    let older = 1 + (u64::from(shares) - 2) * 9_999 / 262_142;
+    let log = f64::from(shares).log2();
+    let newer = 10_f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0).ceil();
+    found == older.to_string() || found == newer.to_string()
 }
 
 /// What a group's `cpu.shares` say that nobody has written.
@@ -202,6 +208,15 @@ pub fn of_process(pid: i32, controller: &str) -> Option<String> {
         }
     }
     v2
+}
+
+/// Whether the path that a process sees of its group for a controller is that of a container's group, or of the one that
+/// crun makes below a scope. In a namespace of its own it sees none: then something has to be in the group.
+pub fn is_seen_as(path: &str, controller: &str, group: &str) -> bool {
+    let below = format!("{group}/container");
+    path == group
+        || path == below
+        || (path == "/" && [group, &below].iter().any(|g| !procs(controller, g).is_empty()))
 }
 
 /// Top-level groups of all hierarchies whose name is `prefix`, or begins with it and goes on with no digit.
