@@ -6,7 +6,7 @@ use plimsoll::kernel::control::Version;
 use plimsoll::record::Record;
 use serde_json::Value;
 
-use super::probed;
+use super::{cgroup, probed};
 
 /// What a record says the first process must find, by v1 file name. The pool of CPUs is not the record's: it follows
 /// from who owns some at the time.
@@ -36,7 +36,7 @@ pub fn differences(record: &Record, seen: &Value) -> Vec<String> {
     for (controller, group) in [("cpu", Some(&record.groups.cpu)), ("cpuset", record.groups.cpuset.as_ref())]
     {
         let found = probed::group(seen, controller);
-        if let Some(group) = group.filter(|group| found != group.path) {
+        if let Some(group) = group.filter(|group| !cgroup::is_seen_as(found, controller, &group.path)) {
             wrong.push(format!("{controller} group is {found} and was planned as {}", group.path));
         }
     }

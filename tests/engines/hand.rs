@@ -3,18 +3,13 @@
 use super::kit::{Cli, Node, QOS, Suite};
 use crate::common::invariants::{nothing_left, records, store};
 use crate::common::planned::differences;
-use crate::common::{Sandbox, dist};
-use crate::{cpu_group, read};
+use crate::common::{dist, probed};
+use crate::{best_effort, cpu_group, read};
 
 /// The cpu group of a program that runs in a container.
 fn group_of_exec(engine: &Cli, name: &str) -> String {
     let text = engine.call(&["exec", name, "/bin/cat", "/proc/self/cgroup"]).ok().stdout;
     cpu_group(&text)
-}
-
-/// The class tree's group for best effort.
-fn best_effort(sandbox: &Sandbox) -> String {
-    format!("{}/best-effort", sandbox.class_tree())
 }
 
 /// What holds under every engine that can be told an annotation: each class is placed and keeps its treatment over a
@@ -27,13 +22,13 @@ fn treats_what_is_asked(engine: &Cli) {
         let seen = engine.probe(class);
         let record = store(sandbox).load(&engine.id(class).parse().unwrap()).unwrap().unwrap();
         assert_eq!(differences(&record, &seen), Vec::<String>::new(), "{class}");
-        let group = seen["cgroup"]["cpu"].as_str().unwrap();
+        let group = probed::group(&seen, "cpu");
         assert_eq!(group_of_exec(engine, class), group);
         if class == "LS" {
             assert_eq!(read(group, "cpu.cfs_burst_us"), "50000");
         } else {
-            assert!(group.starts_with(&best_effort(sandbox)), "{group}");
-            assert_eq!(read(&best_effort(sandbox), "cpu.idle"), "1");
+            assert!(group.starts_with(&best_effort(&engine.node)), "{group}");
+            assert_eq!(read(&best_effort(&engine.node), "cpu.idle"), "1");
         }
         // Below the burst, which the kernel does not let the engine do by itself.
         engine.call(&["update", "--cpu-quota", "20000", class]).ok();
@@ -56,8 +51,8 @@ fn untouched(engine: &Cli, options: &[&str]) {
     let log = engine.node.sandbox.log();
     engine.start("plain", options).ok();
     let seen = engine.probe("plain");
-    assert_eq!(seen["files"]["cpu.cfs_quota_us"], "50000");
-    assert_eq!(seen["files"]["cpu.cfs_burst_us"], "0");
+    assert_eq!(probed::file(&seen, "cpu.cfs_quota_us"), "50000");
+    assert_eq!(probed::file(&seen, "cpu.cfs_burst_us"), "0");
     assert!(records(&engine.node.sandbox).is_empty());
     engine.remove("plain");
     assert_eq!(engine.node.sandbox.log(), log);
@@ -65,14 +60,14 @@ fn untouched(engine: &Cli, options: &[&str]) {
 
 #[test]
 fn podman_with_the_wrapper_over_runc() {
-    for suite in Suite::ALL {
+    for suite in Suite::all() {
         treats_what_is_asked(&Cli::podman(Node::new(suite, "podman"), "runc"));
     }
 }
 
 #[test]
 fn podman_with_the_wrapper_over_crun() {
-    for suite in Suite::ALL {
+    for suite in Suite::all() {
         treats_what_is_asked(&Cli::podman(Node::without_hybrid(suite, "podman-crun"), "crun"));
     }
 }
@@ -80,7 +75,7 @@ fn podman_with_the_wrapper_over_crun() {
 /// `hooks.d`, in the one folder that Podman reads unless told of others, and no wrapper: placed and treated before the first instruction. What only a wrapper can do is not asked.
 #[test]
 fn podman_with_hooks_d_and_plain_runtimes() {
-    for suite in Suite::ALL {
+    for suite in Suite::all() {
         for runtime in ["runc", "crun"] {
             let engine = Cli::plain_podman(Node::without_hybrid(suite, "hooks"), runtime);
             engine.node.place(&dist("plimsoll-hook"), "/usr/local/bin/plimsoll-hook");
@@ -97,10 +92,10 @@ fn podman_with_hooks_d_and_plain_runtimes() {
                 let record = store(sandbox).load(&engine.id(class).parse().unwrap()).unwrap().unwrap();
                 assert_eq!(differences(&record, &seen), Vec::<String>::new(), "{class} with {runtime}");
                 if class == "LS" {
-                    assert_eq!(seen["files"]["cpu.cfs_burst_us"], "50000");
+                    assert_eq!(probed::file(&seen, "cpu.cfs_burst_us"), "50000");
                 } else {
-                    let group = seen["cgroup"]["cpu"].as_str().unwrap();
-                    assert!(group.starts_with(&best_effort(sandbox)), "{group}");
+                    let group = probed::group(&seen, "cpu");
+                    assert!(group.starts_with(&best_effort(&engine.node)), "{group}");
                 }
                 engine.remove(class);
                 nothing_left(sandbox);

@@ -26,7 +26,7 @@ fn comes_off(node: &Node, engine: &str, before: &Files, id: &str, remove: impl F
 
 #[test]
 fn containerd_comes_off_when_its_containers_are_gone() {
-    for suite in Suite::ALL {
+    for suite in Suite::all() {
         let mut engine = Containerd::start(suite, "off");
         let pod = Pod::run(&engine, "ls", "burstable", &[(QOS, "LS")]).unwrap();
         let id = pod.start(&engine, "main", cpu(512, 50_000)).unwrap();
@@ -45,7 +45,7 @@ fn containerd_comes_off_when_its_containers_are_gone() {
 /// Without `--default`: a RuntimeClass for those who name it, and for nobody else.
 #[test]
 fn only_pods_that_name_the_runtime_class_are_treated() {
-    for suite in Suite::ALL {
+    for suite in Suite::all() {
         let engine = Containerd::start_with_class(suite, "class");
         for (name, handler, burst) in
             [("ours", "quality", "50000"), ("none", "", "0"), ("other", "runc", "0")]
@@ -135,7 +135,7 @@ fn docker_comes_off_when_its_daemon_has_another_default() {
 
 #[test]
 fn podman_comes_off_when_its_containers_are_gone() {
-    for suite in Suite::ALL {
+    for suite in Suite::all() {
         comes_off_by_and_by(&Cli::podman(Node::new(suite, "off"), "runc"), "podman");
     }
 }

@@ -7,7 +7,7 @@ use std::process::Child;
 use serde_json::Value;
 
 use super::containerd::IMAGE;
-use super::node::{Files, Node, Suite};
+use super::node::{Files, Node, Suite, by_systemd};
 use crate::common::{Ran, wait_for};
 
 /// `daemon.json`. The daemon leaves the network of its node alone.
@@ -35,7 +35,8 @@ impl Cli {
     /// Podman with a runtime of its own as its default, and without Plimsoll.
     pub fn plain_podman(node: Node, runtime: &str) -> Self {
         let config = format!(
-            "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = {runtime:?}\n"
+            "[engine]\ncgroup_manager = {:?}\nevents_logger = \"file\"\nruntime = {runtime:?}\n",
+            if by_systemd() { "systemd" } else { "cgroupfs" }
         );
         node.write("/etc/containers/containers.conf", &config);
         Self { program: "podman", before: Files::new(), daemon: None, node }.with_image()
@@ -73,7 +74,10 @@ impl Cli {
 
     /// Starts a container of half a CPU that runs the prober, below the sandbox's group.
     pub fn start(&self, name: &str, options: &[&str]) -> Ran {
-        let parent = self.node.sandbox.group("hand");
+        let parent = match by_systemd() {
+            true => format!("{}-hand.slice", self.node.stem()),
+            false => self.node.sandbox.group("hand"),
+        };
         let fixed = [
             "run",
             "--detach",
@@ -84,6 +88,8 @@ impl Cli {
             "--cpu-quota",
             "50000",
             // The host's view, so that the prober finds its groups wherever it was placed.
+            "--cgroupns",
+            "host",
             "--volume",
             "/sys/fs/cgroup:/host/cgroup:ro",
             "--cgroup-parent",

@@ -1,13 +1,13 @@
 //! containerd with its CRI plugin, in a node of its own, with Plimsoll as the runtime of every container.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::process::Child;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cri::Cri;
-use super::node::{Files, Node, Suite};
+use super::node::{Files, Node, Suite, by_systemd, inner_pid};
 use crate::common::{Ran, wait_for};
 
 /// The one image there is, for sandboxes and containers.
@@ -60,16 +60,27 @@ impl Containerd {
 
     /// SIGKILL, and a new one. Shims and containers are its children no more than init's.
     pub fn kill_and_restart(&mut self) {
-        let nsenter = self.daemon.id();
-        let children = fs::read_to_string(format!("/proc/{nsenter}/task/{nsenter}/children")).unwrap();
-        kill(Pid::from_raw(children.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
-        self.daemon.wait().unwrap();
+        self.kill();
         self.daemon = daemon(&self.node);
         self.wait_until_it_answers();
     }
 
+    fn kill(&mut self) {
+        let pid = i32::try_from(inner_pid(&self.daemon)).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        self.daemon.wait().unwrap();
+    }
+
     fn wait_until_it_answers(&self) {
         wait_for("containerd to answer", || self.cri.version().ok());
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        if by_systemd() {
+            self.kill();
+        }
     }
 }
 
@@ -102,6 +113,8 @@ restrict_oom_score_adj = true
 runtime_type = "io.containerd.runc.v2"
 [plugins.'{plugin}'.containerd.runtimes.runc.options]
 BinaryName = "{runtime}"
-"#
+SystemdCgroup = {systemd}
+"#,
+        systemd = by_systemd()
     )
 }

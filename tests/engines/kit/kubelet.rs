@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::process::Command;
 
 use super::containerd::{Containerd, IMAGE};
 use super::cri::{
@@ -10,6 +11,7 @@ use super::cri::{
     NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
 };
 use super::grpc::Status;
+use super::node::by_systemd;
 use crate::common::cgroup;
 
 /// The annotation that names the class.
@@ -45,8 +47,7 @@ impl Pod {
         qos: &str,
         annotations: &[(&str, &str)],
     ) -> Result<Self, Status> {
-        let group = engine.node.sandbox.group(&format!("kubepods/{qos}/pod{name}").replace("//", "/"));
-        make_group(&group);
+        let group = make_group(engine, qos, name);
         let network = Some(NamespaceOption { network: NODE });
         let config = PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
@@ -68,7 +69,17 @@ impl Pod {
 
     /// Limits the pod as a whole, as kubelet does to the sum of its containers' limits.
     pub fn limit(&self, quota: i64) {
-        cgroup::write(self.group(), "cpu.cfs_quota_us", &quota.to_string()).unwrap();
+        if by_systemd() {
+            // Of a period of 100 ms.
+            systemctl(&["set-property", "--runtime", self.unit(), &format!("CPUQuota={}%", quota / 1_000)]);
+        } else {
+            cgroup::write(self.group(), "cpu.cfs_quota_us", &quota.to_string()).unwrap();
+        }
+    }
+
+    /// The pod's slice.
+    pub fn unit(&self) -> &str {
+        self.group().rsplit_once('/').unwrap().1
     }
 
     /// The pod's group.
@@ -78,7 +89,10 @@ impl Pod {
 
     /// The group of a container of its, or of the sandbox.
     pub fn group_of(&self, id: &str) -> String {
-        format!("{}/{id}", self.group())
+        match by_systemd() {
+            true => format!("{}/cri-containerd-{id}.scope", self.group()),
+            false => format!("{}/{id}", self.group()),
+        }
     }
 
     /// Creates a container that runs the prober, and does not start it.
@@ -134,9 +148,16 @@ impl Pod {
     pub fn remove(&self, engine: &Containerd) {
         engine.cri.stop_pod_sandbox(&self.sandbox).unwrap();
         engine.cri.remove_pod_sandbox(&self.sandbox).unwrap();
+        if by_systemd() {
+            systemctl(&["stop", self.unit()]);
+        }
         for controller in CONTROLLERS {
             let dir = cgroup::dir(controller, self.group());
-            crate::common::wait_for(&format!("{} to be free", dir.display()), || fs::remove_dir(&dir).ok());
+            crate::common::wait_for(&format!("{} to be free", dir.display()), || {
+                let removed = fs::remove_dir(&dir);
+                // On v2 the first of the controllers was all of them; and systemd removes its own.
+                (removed.is_ok() || !dir.exists()).then_some(())
+            });
         }
     }
 }
@@ -151,8 +172,24 @@ pub fn cpu(shares: i64, quota: i64) -> LinuxContainerResources {
     }
 }
 
-/// A group in all of kubelet's hierarchies. A v1 cpuset takes its parent's CPUs before anything can be in it.
-fn make_group(group: &str) {
+/// Makes a pod's group, as kubelet does with either driver.
+fn make_group(engine: &Containerd, qos: &str, name: &str) -> String {
+    if by_systemd() {
+        let own = engine.node.sandbox.prefix().replace('-', "_");
+        let (qos, slice) = match qos {
+            "" => (String::new(), String::new()),
+            qos => (format!("-{qos}"), format!("/kubepods-{qos}.slice")),
+        };
+        let unit = format!("kubepods{qos}-pod{own}_{name}.slice");
+        systemctl(&["start", &unit]);
+        return format!("/kubepods.slice{slice}/{unit}");
+    }
+    let group = engine.node.sandbox.group(&format!("kubepods/{qos}/pod{name}").replace("//", "/"));
+    if !cgroup::is_v1() {
+        cgroup::make(&group);
+        return group;
+    }
+    // A v1 cpuset takes its parent's CPUs before anything can be in it.
     for controller in CONTROLLERS {
         let mut path = String::new();
         for name in group.trim_start_matches('/').split('/') {
@@ -162,11 +199,18 @@ fn make_group(group: &str) {
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => continue,
                 made => made.unwrap(),
             }
-            if controller == "cpuset" && cgroup::is_v1() {
+            if controller == "cpuset" {
                 for file in ["cpuset.cpus", "cpuset.mems"] {
                     cgroup::write(&path, file, &cgroup::read(&parent, file).unwrap()).unwrap();
                 }
             }
         }
     }
+    group
+}
+
+/// A command to the machine's systemd.
+pub fn systemctl(args: &[&str]) {
+    let ran = Command::new("systemctl").args(args).output().unwrap();
+    assert!(ran.status.success(), "systemctl {args:?}: {ran:?}");
 }

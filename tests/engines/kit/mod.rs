@@ -11,5 +11,5 @@ pub mod node;
 
 pub use cli::Cli;
 pub use containerd::{Containerd, IMAGE};
-pub use kubelet::{Pod, QOS, cpu};
-pub use node::{Files, Node, Suite};
+pub use kubelet::{Pod, QOS, cpu, systemctl};
+pub use node::{Files, Node, Suite, by_systemd};

@@ -3,12 +3,13 @@
 //! with the test. Only the cgroups are this machine's, and those are the sandbox's to remove.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
+use std::{env, fs};
 
 use crate::common::helpers::{self, copy_program};
 use crate::common::{Ran, Sandbox, dist};
@@ -25,19 +26,38 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// All there are.
-    pub const ALL: [Self; 3] = [Self::Bookworm, Self::Trixie, Self::Forky];
+    /// All there are; where `PLIMSOLL_TEST_ENGINES` names the root of one, that one.
+    pub fn all() -> Vec<Self> {
+        let all = [Self::Bookworm, Self::Trixie, Self::Forky];
+        let is_here = |suite: &Self| given_root().is_none_or(|root| root.ends_with(suite.name()));
+        all.into_iter().filter(is_here).collect()
+    }
 
-    fn root(self) -> PathBuf {
-        let name = match self {
+    fn name(self) -> &'static str {
+        match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
             Self::Forky => "forky",
-        };
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/engines").join(name);
+        }
+    }
+
+    fn root(self) -> PathBuf {
+        let made = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/engines").join(self.name());
+        let root = given_root().unwrap_or_else(made);
         assert!(root.is_dir(), "{} is not there; run make engines", root.display());
         root
     }
+}
+
+fn given_root() -> Option<PathBuf> {
+    env::var_os("PLIMSOLL_TEST_ENGINES").map(PathBuf::from)
+}
+
+/// Whether the machine's own systemd makes the groups: `PLIMSOLL_TEST_DRIVER` says so. It has to know who is who by its
+/// own numbers, so that there are no processes of a node's own then, and none ends by itself with its node.
+pub fn by_systemd() -> bool {
+    static SYSTEMD: OnceLock<bool> = OnceLock::new();
+    *SYSTEMD.get_or_init(|| env::var("PLIMSOLL_TEST_DRIVER").is_ok_and(|driver| driver == "systemd"))
 }
 
 /// Paths, and what the files hold.
@@ -49,15 +69,21 @@ const UNPACKED: &str = "/opt/plimsoll";
 /// Builds the root out of its parts and goes there. Its arguments: the release's root, the folder to build in, and the
 /// sandbox's own, which is seen inside where it is outside. Says so when it is done; ends when its stdin does.
 ///
-/// With `v1` for its fifth argument the v2 hierarchy of a hybrid machine is left out. Engines keep container filesystems in `/var/lib`, which cannot be an overlay on an overlay.
+/// With `v1` for its fifth argument the v2 hierarchy of a hybrid machine is left out; with `systemd` for its sixth the
+/// machine's systemd can be spoken to. Engines keep container filesystems in `/var/lib`, which cannot be an overlay on an overlay.
 const ENTER: &str = r#"
 set -eu
-lower=$1 new=$2 own=$3 busybox=$4 cgroups=$5
+lower=$1 new=$2 own=$3 busybox=$4 cgroups=$5 driver=$6
 mount -t tmpfs -o mode=755 tmpfs "$new"
 mkdir "$new/upper" "$new/work" "$new/root"
 mount -t overlay -o "lowerdir=$lower,upperdir=$new/upper,workdir=$new/work" overlay "$new/root"
 cd "$new/root"
 for folder in run tmp var/lib; do mount -t tmpfs -o mode=755 tmpfs "$folder"; done
+if [ "$driver" = systemd ]; then
+    mkdir run/systemd run/dbus
+    mount --bind /run/systemd run/systemd
+    mount --bind /run/dbus run/dbus
+fi
 mount -t proc proc proc
 mount --rbind /sys sys
 mount --rbind /dev dev
@@ -116,15 +142,19 @@ impl Node {
         let (lower, new, own) = (suite.root(), sandbox.dir().join("root"), sandbox.dir());
         fs::create_dir(&new).unwrap();
         let busybox = own.join("busybox");
-        copy_program(Path::new("/bin/busybox"), &busybox);
+        copy_program(&helpers::rootfs().join("bin/busybox"), &busybox);
+        let own_pids: &[&str] = if by_systemd() { &[] } else { &["--pid", "--fork", "--kill-child"] };
         let mut child = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "--pid", "--net", "--fork", "--kill-child", "--"])
+            .args(["--mount", "--propagation", "private", "--net"])
+            .args(own_pids)
+            .arg("--")
             .arg(&busybox)
             .args(["sh", "-c", ENTER, "enter"])
             .args([&lower, &new])
             .arg(own)
             .arg(&busybox)
             .arg(cgroups)
+            .arg(if by_systemd() { "systemd" } else { "cgroupfs" })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -133,8 +163,7 @@ impl Node {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n", "a root of {}", lower.display());
-        let children = format!("/proc/{0}/task/{0}/children", child.id());
-        let pid = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+        let pid = inner_pid(&child);
         let node = Self { init: Init { child, _stdin: stdin, pid }, suite, sandbox };
 
         for name in ["plimsoll", "plimsoll-hook", "plimsoll-runtime"] {
@@ -143,6 +172,11 @@ impl Node {
         fs::create_dir_all(node.path("/etc/plimsoll")).unwrap();
         symlink(node.sandbox.config_path(), node.path("/etc/plimsoll/config.toml")).unwrap();
         node
+    }
+
+    /// What the names of the sandbox's slices begin with: a dash in one stands for a level.
+    pub fn stem(&self) -> String {
+        self.sandbox.prefix().replace('-', "")
     }
 
     /// Where a path of the node's is seen from here.
@@ -196,7 +230,8 @@ impl Node {
     /// A program inside, with the environment a service has.
     pub fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
-        for (option, name) in [("mount", "mnt"), ("pid", "pid"), ("net", "net")] {
+        let namespaces = [("mount", "mnt"), ("net", "net"), ("pid", "pid")];
+        for (option, name) in namespaces.into_iter().take(if by_systemd() { 2 } else { 3 }) {
             command.arg(format!("--{option}=/proc/{}/ns/{name}", self.init.pid));
         }
         command.arg("--").arg(program).args(args).env_clear().stdin(Stdio::null());
@@ -246,8 +281,12 @@ impl Node {
 }
 
 impl Drop for Node {
-    /// What went on, where the test did not go well.
+    /// Takes the slices off, and says what went on where the test did not go well.
     fn drop(&mut self) {
+        if by_systemd() {
+            let slice = format!("{}.slice", self.stem());
+            let _ = Command::new("systemctl").args(["stop", &slice]).status();
+        }
         if !thread::panicking() {
             return;
         }
@@ -258,6 +297,12 @@ impl Drop for Node {
             }
         }
     }
+}
+
+/// The program that a child became, or that it waits for in a pid namespace.
+pub fn inner_pid(child: &Child) -> u32 {
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+    if by_systemd() { child.id() } else { children.trim().parse().unwrap() }
 }
 
 /// The machine's architecture, as images name it.
