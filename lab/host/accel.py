@@ -6,7 +6,6 @@ import pathlib
 
 from . import machine
 
-TCG = ("-accel", "tcg")
 KVM = ("-accel", "kvm", "-cpu", "host")
 
 # A guest that does nothing takes two seconds with KVM. Where /dev/kvm is there and not fit for it, there is no error:
@@ -14,18 +13,22 @@ KVM = ("-accel", "kvm", "-cpu", "host")
 PROBE_S = 10
 
 
-def choose(hardware: machine.Hardware, cache: pathlib.Path) -> tuple[str, ...]:
-    """Boots a guest with KVM, once for each boot of this machine, and believes only its last word."""
+def choose(made: dict[str, machine.Hardware], cache: pathlib.Path) -> None:
+    """Has all these machines run so. Where there is a /dev/kvm, one is booted with it, once for each boot of this
+    machine, and believed only for its last word."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return TCG
+        return
     booted = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     memory = cache / "kvm"
     known = memory.read_text().split() if memory.exists() else []
     if len(known) != 2 or known[0] != booted:
+        hardware = next(iter(made.values()))
         trial = dataclasses.replace(hardware, accel=KVM, append=f"init=/sbin/lab-init {hardware.append}")
-        script = "cgroup=v2 starts=0 each_s=1 interactive=no modules=''\nruns() { :; }"
+        script = "cgroup=v2 starts=0 each_s=1 interactive=no modules='' engines=''\nruns() { :; }"
         boot = machine.boot(trial, script, PROBE_S, cache / "kvm.console")
         works = "no" if boot.verdict else "yes"
         memory.write_text(f"{booted} {works}\n")
         known = [booted, works]
-    return KVM if known[1] == "yes" else TCG
+    if known[1] == "yes":
+        for hardware in made.values():
+            hardware.accel = KVM

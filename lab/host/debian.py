@@ -89,7 +89,12 @@ class Suite:
             self.update()
             with fresh(folder) as new:
                 for package in packages:
-                    self.apt("apt-get", "download", package)
+                    try:
+                        self.apt("apt-get", "download", package)
+                    except RuntimeError:
+                        # A mirror keeps no old versions: the next run asks what there is now.
+                        (self.home / "updated").unlink()
+                        raise
                     deb = next(self.home.glob(f"{package}_*.deb"))
                     call("dpkg", "-x", deb, new)
                     deb.unlink()
@@ -113,9 +118,6 @@ class Suite:
                 shutil.copytree(extra, root, dirs_exist_ok=True, symlinks=True)
                 disk(root, image)
             shutil.rmtree(image.with_suffix(".root"))
-            for old in image.parent.glob(f"{self.name}-*.img"):
-                if old != image:
-                    old.unlink()
         return image
 
 
@@ -127,6 +129,15 @@ def disk(folder: pathlib.Path, image: pathlib.Path) -> None:
     # The space beyond what is used costs nothing: the file is sparse.
     call("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", folder, new, f"{used * 5 // 4 + 256}M")
     new.rename(image)
+
+
+def keep_only(folder: pathlib.Path, kept: set[pathlib.Path]) -> None:
+    """Removes whatever else is in a folder: what an older lab made, and what one that was ended left half made."""
+    for old in set(folder.iterdir()) - kept:
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:
+            old.unlink()
 
 
 class fresh:

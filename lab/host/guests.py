@@ -10,10 +10,12 @@ class Run:
     """Test programs with one container runtime under one cgroup driver."""
 
     tests: list[str]
-    """Programs of tests/; one that is followed by a word runs those of its tests that have the word in their names,
+    """Programs of tests/; one that is followed by words runs those of its tests that have one of them in their names,
     also those that are ignored on other machines."""
     runtime: str = "runc"
     driver: str = "cgroupfs"
+    engine: str = ""
+    """The suite whose container engines and runtimes the tests take (`make engines` has them), where they are of engines."""
     skip: list[str] = dataclasses.field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -22,7 +24,7 @@ class Run:
         lines = []
         for test in self.tests:
             program, _, word = test.partition(" ")
-            lines.append(f"run {self.runtime} {self.driver} {program} {word and f'--include-ignored {word}'} {skip}")
+            lines.append(f"run {self.runtime} {self.driver} {self.engine or '-'} {program} {word and f'--include-ignored {word}'} {skip}")
         return lines
 
 
@@ -43,6 +45,7 @@ class Guest:
     memory_mb: int = 1024
     qemu: list[str] = dataclasses.field(default_factory=list)
     modules: list[str] = dataclasses.field(default_factory=list)
+    """Kernel modules in the order they are loaded in, with parameters after colons: the kernel's own, or lab/vendor's."""
     starts: int = 30
     """How many container starts stand for SPECIFICATION.md's thousand: the machine is an emulated one."""
     each_s: int = 300
@@ -53,12 +56,18 @@ class Guest:
         kept = [dataclasses.replace(run, tests=[name for name in run.tests if test in name]) for run in self.run]
         return dataclasses.replace(self, run=[run for run in kept if run.tests])
 
+    @property
+    def engines(self) -> list[str]:
+        """The suites whose engines it needs, in the order of their disks."""
+        return sorted({run.engine for run in self.run if run.engine})
+
     def script(self, interactive: bool) -> str:
         """The guest's plan."""
         lines = [
             f"cgroup={self.cgroup} starts={self.starts} each_s={self.each_s}",
             f"interactive={'yes' if interactive else 'no'}",
             f"modules='{' '.join(self.modules)}'",
+            f"engines='{' '.join(self.engines)}'",
             "runs() {",
         ]
         for run in self.run:

@@ -1,12 +1,17 @@
 """One guest under QEMU: booted, watched, and gone when its time is over."""
 
+import concurrent.futures
 import dataclasses
+import os
 import pathlib
 import re
 import secrets
 import subprocess
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 # What the kernel says on its console when it is not to be trusted any more.
 FATAL = re.compile(
@@ -16,6 +21,12 @@ FATAL = re.compile(
 
 # A guest that has said it is done has this long to turn itself off.
 OFF_S = 20
+
+# Set when the lab is ended: so are its guests then.
+OVER = threading.Event()
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass
@@ -28,20 +39,23 @@ class Hardware:
     smp: str = "2"
     memory_mb: int = 1024
     append: str = ""
+    engines: tuple[pathlib.Path, ...] = ()
     extra: tuple[str, ...] = ()
     accel: tuple[str, ...] = ("-accel", "tcg")
 
     def command(self, plan: pathlib.Path, serial: list[str]) -> list[str]:
         """QEMU's command line. No network, no display, no monitor; no disk is changed."""
         drives = []
-        for name, path in (("root", self.root), ("payload", self.payload), ("plan", plan)):
+        engines = [(path.stem, path) for path in self.engines]
+        for name, path in (("root", self.root), ("payload", self.payload), ("plan", plan), *engines):
             # NVMe and ext4 are built into the kernel, so that it needs no initial RAM disk.
             drives += ["-drive", f"file={path},if=none,id={name},format=raw,snapshot=on"]
             drives += ["-device", f"nvme,drive={name},serial={name}"]
         # A panic, an oops or a reboot ends QEMU.
-        append = f"console=ttyS0 panic=-1 oops=panic root=/dev/nvme0n1 rw {self.append}"
+        append = f"console=ttyS0 panic=-1 oops=panic mitigations=off tsc=reliable root=/dev/nvme0n1 rw {self.append}"
         return [
-            "qemu-system-x86_64", *self.accel, "-smp", self.smp, "-m", str(self.memory_mb),
+            # A lab that is killed takes its guests along.
+            "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", *self.accel, "-smp", self.smp, "-m", str(self.memory_mb),
             "-nic", "none", "-display", "none", "-monitor", "none", "-no-reboot",
             "-kernel", str(self.kernel), "-append", append, *drives, *self.extra, *serial,
         ]  # fmt: skip
@@ -109,11 +123,27 @@ def watch(guest: subprocess.Popen, end: str, results: pathlib.Path, limit_s: flo
         if not is_done and results.exists() and end in results.read_text(errors="replace"):
             is_done = True
             deadline = time.monotonic() + OFF_S
+        if OVER.is_set():
+            return "the lab was ended"
         if time.monotonic() > deadline:
             return "it did not turn itself off" if is_done else f"it was not done after {limit_s:.0f} s"
         time.sleep(0.1)
     is_done = is_done or (results.exists() and end in results.read_text(errors="replace"))
     return "" if is_done else "it ended before it was done"
+
+
+def together(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+    """Works on as many items at once as there are CPUs, in their order; yields each with its result when it is there."""
+    pool = concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    futures = {pool.submit(work, item): item for item in items}
+    try:
+        for done in concurrent.futures.as_completed(futures):
+            yield futures[done], done.result()
+    except BaseException:
+        OVER.set()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def own_line(line: str, nonce: str) -> tuple[str, str]:

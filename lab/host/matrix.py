@@ -19,8 +19,6 @@ def rows(name: str, told: dict) -> list[str]:
     facts = told["facts"]
     lines = []
     for cell in told["cells"]:
-        runtime = f"{cell['runtime']} {facts.get(cell['runtime'], '?')}"
-        engine = f"containerd {facts['containerd']}" if "containerd" in facts else "–"
         result = f"{cell['passed']} passed"
         if cell["failed"]:
             result += f", **{cell['failed']} failed**"
@@ -28,15 +26,23 @@ def rows(name: str, told: dict) -> list[str]:
             result += f"; **{told['verdict']}**"
         driver = cell["driver"] + (f" (systemd {facts['systemd']})" if "systemd" in facts else "")
         programs = ", ".join(f"`{program}`" for program in cell["programs"])
-        cells = [name, facts.get("kernel", "?"), told["cgroup"], driver, runtime, engine, programs, result]
+        cells = [name, facts.get("kernel", "?"), told["cgroup"], driver, cell["runtime"], cell["engine"], programs, result]
         lines.append("| " + " | ".join(cells) + " |")
     return lines or [f"| {name} | ? | {told['cgroup']} | – | – | – | – | **{told['verdict'] or 'nothing ran'}** |"]
+
+
+def burst(facts: dict[str, str]) -> str:
+    """What the kernel does to a burst when the limit is written."""
+    if "burst" not in facts:
+        return ""
+    kept = "stands" if facts["burst"] == "50000" else f"is {facts['burst']}"
+    return f" (A burst of 50000 {kept} after a write of `cpu.max`.)"
 
 
 def write(results: pathlib.Path, names: list[str], file: pathlib.Path) -> None:
     """Writes the page."""
     told = {name: json.loads((results / f"{name}.json").read_text()) for name in names}
     lines = [line for name in names for line in rows(name, told[name])]
-    abouts = [f"- **{name}**: {told[name]['about']}." for name in names]
+    abouts = [f"- **{name}**: {told[name]['about']}.{burst(told[name]['facts'])}" for name in names]
     file.parent.mkdir(exist_ok=True)
     file.write_text(HEAD + "\n".join([*lines, "", "The guests:", "", *abouts]) + "\n")

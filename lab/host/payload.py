@@ -1,5 +1,6 @@
 """The second disk of every guest: the binaries that are shipped, the test programs, and what these need."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -9,17 +10,45 @@ import subprocess
 from . import debian
 
 
+# The version that is tested.
+YOUKI = "0.7.0"
+
+
 def cargo(top: pathlib.Path, *words: str) -> str:
     """Runs cargo; what it says goes to the terminal."""
     command = [str(top / "scripts/with-rust"), "cargo", *words]
     return subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
 
 
-def test_programs(top: pathlib.Path, names: set[str]) -> dict[str, pathlib.Path]:
-    """The static test programs, by name."""
+def target(top: pathlib.Path) -> str:
+    """The target of static binaries, for which cargo is told what it needs to hear."""
     triple = debian.call(top / "scripts/with-rust", top / "scripts/target").strip()
     if not triple.endswith("-musl"):
         os.environ["RUSTFLAGS"] = f"{os.environ.get('RUSTFLAGS', '')} -C target-feature=+crt-static"
+    return triple
+
+
+def youki(top: pathlib.Path, cache: pathlib.Path) -> pathlib.Path | None:
+    """The runtime that is no Debian package, from its published crate; None, and why, where that cannot be built."""
+    folder = cache / f"youki-{YOUKI}"
+    if not folder.exists():
+        # Unpublished profiles: it is to be tested with, and not waited for.
+        quick = {"LTO": "off", "OPT_LEVEL": "1", "DEBUG": "0", "STRIP": "symbols", "CODEGEN_UNITS": "16"}
+        os.environ.update({f"CARGO_PROFILE_RELEASE_{key}": value for key, value in quick.items()})
+        try:
+            with debian.fresh(folder) as new:
+                place = ("--root", str(new), "--target-dir", str(new / "target"), "--target", target(top))
+                cargo(top, "install", "--quiet", "--locked", "--version", YOUKI, *place, "youki")
+                shutil.rmtree(new / "target")
+        except subprocess.CalledProcessError as error:
+            print(f"!! lab: SKIPPED: youki {YOUKI} is not tested, since it could not be built: {error}", flush=True)
+            return None
+    return folder / "bin/youki"
+
+
+def test_programs(top: pathlib.Path, names: set[str]) -> dict[str, pathlib.Path]:
+    """The static test programs, by name."""
+    triple = target(top)
     # What nobody debugs in a guest takes half the time to build without what debuggers need.
     os.environ["CARGO_PROFILE_DEV_DEBUG"] = "0"
     wanted = [word for name in sorted(names) for word in ("--test", name)]
@@ -33,13 +62,35 @@ def test_programs(top: pathlib.Path, names: set[str]) -> dict[str, pathlib.Path]
     }
 
 
-def build(top: pathlib.Path, cache: pathlib.Path, tests: set[str], modules: list[pathlib.Path]) -> pathlib.Path:
-    """Makes the disk, with these test programs and kernel modules."""
+def engines(top: pathlib.Path, cache: pathlib.Path, suite: str) -> pathlib.Path:
+    """A disk with a suite's container engines, made anew where scripts/engines made these anew."""
+    root = top / "target/engines" / suite
+    mark = root / ".made-by"
+    if not mark.exists():
+        raise debian.Missing(f"{root} is not there; run make engines")
+    name = hashlib.sha256(mark.read_bytes()).hexdigest()[:12]
+    image = cache / "engines" / f"{suite}-{name}.img"
+    if not image.exists():
+        image.parent.mkdir(exist_ok=True)
+        for old in image.parent.glob(f"{suite}-*.img"):
+            old.unlink()
+        debian.disk(root, image)
+    return image
+
+
+def build(
+    top: pathlib.Path,
+    cache: pathlib.Path,
+    tests: set[str],
+    modules: list[pathlib.Path],
+    runtimes: list[pathlib.Path],
+) -> pathlib.Path:
+    """Makes the disk, with these test programs, kernel modules, and runtimes that are not in the guests' systems."""
     folder = cache / "payload"
     image = cache / "payload.img"
     helpers = cache / "helpers"
     with debian.fresh(folder) as new:
-        for name in ("bin", "tests", "modules"):
+        for name in ("bin", "tests", "modules", "runtimes", "engine"):
             (new / name).mkdir()
         for binary in sorted((top / "target/dist").iterdir()):
             shutil.copy2(binary, new / "bin")
@@ -47,6 +98,8 @@ def build(top: pathlib.Path, cache: pathlib.Path, tests: set[str], modules: list
             debian.call("strip", "-o", new / "tests" / name, program)
         for module in modules:
             shutil.copy2(module, new / "modules")
+        for runtime in runtimes:
+            shutil.copy2(runtime, new / "runtimes")
         shutil.copytree(top / "lab/guest", new / "guest", ignore=shutil.ignore_patterns("root"))
         # No guest has a compiler: the helpers are built here, by the harness itself.
         helpers.mkdir(parents=True, exist_ok=True)

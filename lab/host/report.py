@@ -11,6 +11,9 @@ from .machine import Boot
 # The longest line worth printing.
 WIDEST = 2000
 
+# The engines of a suite that tests in guests use.
+ENGINES = ("containerd", "podman")
+
 TEST = re.compile(r"^test (\S+).* \.\.\. (ok|FAILED|ignored)")
 
 
@@ -20,6 +23,7 @@ class Ran:
 
     runtime: str
     driver: str
+    engine: str
     program: str
     status: str = "cut off"
     seconds: str = "?"
@@ -62,8 +66,9 @@ def read(guest: Guest, boot: Boot) -> Result:
             name, _, value = rest.partition(" ")
             facts[name] = value
         elif word == "begin":
-            runtime, driver, program, *words = rest.split()
-            ran.append(Ran(runtime, driver, " ".join([program, *(word for word in words if "::" in word)])))
+            runtime, driver, engine, program, *words = rest.split()
+            named = " ".join([program, *(word for word in words if "::" in word)])
+            ran.append(Ran(runtime, driver, engine.strip("-"), named))
         elif word == "end":
             ran[-1].status, ran[-1].seconds = rest.split()
         elif word == "" and ran:
@@ -71,11 +76,16 @@ def read(guest: Guest, boot: Boot) -> Result:
     return Result(guest, boot, facts, ran)
 
 
+def version(facts: dict[str, str], engine: str, program: str) -> str:
+    """A program's name and version, of the guest itself or of the suite that an engine is from."""
+    return f"{program} {facts.get(f'{engine}/{program}' if engine else program, '?')}"
+
+
 def show(result: Result, console: pathlib.Path) -> None:
     """Prints a guest's result, with all that is to be known where something went wrong."""
     for run in result.ran:
         end = "" if run.is_good else f"  exit status {run.status}: NOT GOOD"
-        name = f"{run.runtime} {result.facts.get(run.runtime, '?')} {run.driver}"
+        name = f"{version(result.facts, run.engine, run.runtime)} {run.driver}"
         counts = f"{run.counted('ok'):>4} passed {run.counted('FAILED'):>3} failed {run.seconds:>4} s"
         print(f"  {name:<24}{run.program:<16}{counts}{end}")
     for run in result.ran:
@@ -108,9 +118,10 @@ def closing(passed: int, failed: int, ignored: int, seconds: float | None) -> bo
 
 def keep(result: Result, folder: pathlib.Path) -> None:
     """Writes a guest's result down for the matrix."""
-    cells: dict[tuple[str, str], dict[str, int]] = {}
+    cells: dict[tuple[str, str, str], dict] = {}
     for run in result.ran:
-        cell = cells.setdefault((run.runtime, run.driver), {"passed": 0, "failed": 0, "programs": []})
+        key = (version(result.facts, run.engine, run.runtime), run.driver, run.engine)
+        cell = cells.setdefault(key, {"passed": 0, "failed": 0, "programs": []})
         cell["passed"] += run.counted("ok")
         cell["failed"] += max(run.counted("FAILED"), 0 if run.is_good else 1)
         cell["programs"].append(run.program)
@@ -119,7 +130,16 @@ def keep(result: Result, folder: pathlib.Path) -> None:
         "cgroup": result.guest.cgroup,
         "verdict": result.boot.verdict,
         "facts": result.facts,
-        "cells": [{"runtime": runtime, "driver": driver, **cell} for (runtime, driver), cell in cells.items()],
+        "seconds": round(result.boot.seconds),
+        "cells": [
+            {
+                "runtime": runtime,
+                "driver": driver,
+                "engine": ", ".join(version(result.facts, engine, name) for name in ENGINES) if engine else "–",
+                **cell,
+            }
+            for (runtime, driver, engine), cell in cells.items()
+        ],
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{result.guest.name}.json").write_text(json.dumps(text, indent=1))
