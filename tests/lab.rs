@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "lab/first.rs"]
+mod first;
 #[path = "lab/systemd.rs"]
 mod systemd;
 #[path = "lab/topology.rs"]

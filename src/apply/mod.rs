@@ -1,5 +1,6 @@
 //! Writes a plan: in the order the kernel's rules demand, read back, and put back where the policy says so.
 
+mod look;
 mod order;
 mod tree;
 mod write;
@@ -14,6 +15,7 @@ use crate::plan::facts::BurstRule;
 use crate::plan::{Level, Plan, TreeMove, Write};
 use order::Pending;
 
+pub use look::Look;
 use tree::attached;
 pub use tree::{attach, make, remove};
 pub use write::differs;

@@ -13,12 +13,13 @@ use super::args::{Call, Verb};
 use super::spec::{Spec, Unread};
 use super::{child, values};
 use crate::annotations::Request;
+use crate::apply::Look;
 use crate::container::kube::Driver;
 use crate::container::{Edits, Place, State, edits, place};
 use crate::error::Error;
 use crate::hook::{Failure, Hook, Stage};
 use crate::kernel::control::{Knob, Value};
-use crate::plan::suppose::Supposed;
+use crate::plan::suppose::{Supposed, sample};
 use crate::plan::{self, Mover, Plan, TreeShape};
 use crate::policy::treatment::{CpusRule, Treatment};
 use crate::record::Who;
@@ -162,7 +163,16 @@ fn planned(
     };
     let memory = spec.get("/linux/resources/memory/limit").and_then(Json::as_i64);
     let supposed = Supposed::of("linux.resources", &spec.cpu()?, memory)?;
-    let facts = hook.sources().suppose(&supposed, &treatment, &place, &who)?;
+    let suppose = || hook.sources().suppose(&supposed, &treatment, &place, &who);
+    let facts = suppose().or_else(|error| {
+        let cpu = &place.groups.cpu;
+        if sample(cpu).is_some() && !error.is_gone() {
+            return Err(error);
+        }
+        // Before the first container of a v2 machine no group tells what its kernel can do; or the one that did has gone.
+        let _look = Look::make(cpu, true).map_err(|_| error)?;
+        suppose()
+    })?;
     if facts.refusal.is_some() {
         treatment = Treatment { cpus: CpusRule::SharedPool, ..treatment };
     }

@@ -2,6 +2,7 @@
 
 use super::super::{Session, node};
 use super::Lines;
+use crate::apply::Look;
 use crate::hook;
 use crate::kernel::control::{Controller, Knob, Version};
 use crate::kernel::fs;
@@ -49,34 +50,20 @@ pub(super) fn check(session: &Session, config: &Config, lines: &mut Lines) {
     topology(session, config, lines);
 }
 
-/// A group to look at, made for this where no other is there, and removed again.
+/// A group to look at, made for this where no other is there.
 struct Probe {
     group: Option<Group>,
-    made: Option<Group>,
+    _made: Option<Look>,
 }
 
 impl Probe {
     fn new(session: &Session, cpu: &Group) -> Self {
         if let Some(group) = crate::plan::suppose::sample(cpu) {
-            return Self { group: Some(group), made: None };
+            return Self { group: Some(group), _made: None };
         }
-        if !session.is_live || !node::is_root() {
-            return Self { group: None, made: None };
-        }
-        let made = cpu.child(&format!("plimsoll-check-{}", std::process::id()));
-        if std::fs::create_dir(made.dir()).is_err() {
-            return Self { group: None, made: None };
-        }
-        let group = Some(made.clone()).filter(|group| group.has(Knob::Quota));
-        Self { group, made: Some(made) }
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        if let Some(made) = &self.made {
-            let _ = std::fs::remove_dir(made.dir());
-        }
+        let may_make = session.is_live && node::is_root();
+        let made = may_make.then(|| Look::make(cpu, false).ok()).flatten();
+        Self { group: made.as_ref().and_then(Look::group).cloned(), _made: made }
     }
 }
 
