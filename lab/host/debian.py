@@ -28,7 +28,7 @@ def need(*programs: str) -> None:
     """Raises Missing unless every program is here."""
     missing = [name for name in programs if not shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")]
     if missing:
-        raise Missing(f"{', '.join(missing)} not found; run make deps")
+        raise Missing(f"{', '.join(missing)} not found; as root, scripts/deps lab installs what the lab needs")
 
 
 def mirror() -> str:

@@ -10,14 +10,16 @@ import subprocess
 from . import debian
 
 
-# The version that is tested.
+# The version that is tested, and what is asked for of it: by itself it knows no cgroups at all.
 YOUKI = "0.7.0"
+YOUKI_FEATURES = "v1,v2"
 
 
 def cargo(top: pathlib.Path, *words: str) -> str:
     """Runs cargo; what it says goes to the terminal."""
     command = [str(top / "scripts/with-rust"), "cargo", *words]
-    return subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run(command, check=True, cwd=top, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    return done.stdout
 
 
 def target(top: pathlib.Path) -> str:
@@ -30,7 +32,7 @@ def target(top: pathlib.Path) -> str:
 
 def youki(top: pathlib.Path, cache: pathlib.Path) -> pathlib.Path | None:
     """The runtime that is no Debian package, from its published crate; None, and why, where that cannot be built."""
-    folder = cache / f"youki-{YOUKI}"
+    folder = cache / f"youki-{YOUKI}+{YOUKI_FEATURES}"
     if not folder.exists():
         # Unpublished profiles: it is to be tested with, and not waited for.
         quick = {"LTO": "off", "OPT_LEVEL": "1", "DEBUG": "0", "STRIP": "symbols", "CODEGEN_UNITS": "16"}
@@ -38,7 +40,7 @@ def youki(top: pathlib.Path, cache: pathlib.Path) -> pathlib.Path | None:
         try:
             with debian.fresh(folder) as new:
                 place = ("--root", str(new), "--target-dir", str(new / "target"), "--target", target(top))
-                cargo(top, "install", "--quiet", "--locked", "--version", YOUKI, *place, "youki")
+                cargo(top, "install", "--quiet", "--locked", "--version", YOUKI, "--features", YOUKI_FEATURES, *place, "youki")
                 shutil.rmtree(new / "target")
         except subprocess.CalledProcessError as error:
             print(f"!! lab: SKIPPED: youki {YOUKI} is not tested, since it could not be built: {error}", flush=True)

@@ -46,7 +46,7 @@ fn live(sandbox: &Sandbox, bundle: &Bundle, group: &str) {
     let pid = sandbox.pid(bundle);
     let own = groups_of(pid);
     let is_there = |line: &String| line.ends_with(&format!(":{group}"));
-    assert!(own.iter().all(is_there), "{group}: {own:#?}");
+    assert!(own.iter().all(is_there), "{group}: {own:#?}\n{}", sandbox.log());
 
     // A process that joins is in the same groups, in every hierarchy.
     let pid_file = sandbox.dir().join("exec.pid");
