@@ -171,6 +171,8 @@ fn files(group: &str) -> Vec<(String, String)> {
                 "procs",
                 "tasks",
                 "threads",
+                // Each group's own number.
+                "prioidx",
                 "current",
                 "failcnt",
                 "events",

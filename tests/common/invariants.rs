@@ -63,9 +63,9 @@ impl Before {
 /// Every control file of a group in every hierarchy, but for those that count or change by themselves (`tasks`, `threads`: the
 /// runtime's own init makes threads as it likes).
 pub fn frozen(group: &str) -> BTreeMap<String, String> {
-    const MOVING: [&str; 12] = [
+    const MOVING: [&str; 13] = [
         "stat", "usage", "current", "pressure", "slabinfo", "failcnt", "events", "peak", "io_", "throttle",
-        "tasks", "threads",
+        "tasks", "threads", "prioidx",
     ];
     let mut files = BTreeMap::new();
     for hierarchy in cgroup::hierarchies() {
