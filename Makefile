@@ -1,6 +1,6 @@
 # On a fresh Debian machine, as root, every target installs what it needs. The work is done by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help build test lab lab-shell demo bench-hook bench-runtime lint deps lab-deps engines fetch clean
+.PHONY: help build test lab lab-shell demo bench bench-start bench-colocation bench-burst bench-knobs bench-deps lint deps lab-deps engines fetch clean
 SHELL := /bin/bash
 
 # What the tests and the benchmark run: the binaries that are shipped, not those of a debug build.
@@ -9,7 +9,7 @@ export PLIMSOLL_DIST := $(CURDIR)/target/dist
 RUST := scripts/with-rust
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## check for and install what building and testing need
 	@scripts/deps
@@ -37,12 +37,26 @@ lab-deps: deps
 demo: build ## an online and an offline container, before and after
 	@scripts/demo
 
-# The driver needs no optimising: what it measures is in target/dist/.
-bench-hook: build ## what the hook costs a container start, against no-op hooks
-	@$(RUST) cargo bench --locked --profile dev --bench hook
+# The driver needs no optimising: what it measures is in target/dist/, and programs of Debian.
+BENCH := $(RUST) cargo bench --locked --profile dev --bench bench
 
-bench-runtime: build ## what the runtime wrapper costs a container start, against the cheapest wrapper
-	@$(RUST) cargo bench --locked --profile dev --bench runtime
+bench: build bench-deps ## what Plimsoll costs a start and does for the node: target/bench/report.html, 10 minutes
+	@$(BENCH)
+
+bench-start: build ## what a container start costs, against hooks and a wrapper that do nothing
+	@$(BENCH) -- start
+
+bench-colocation: build bench-deps ## nginx beside an x264 transcode, with and without Plimsoll
+	@$(BENCH) -- colocation
+
+bench-burst: build bench-deps ## a limited service whose requests come in bursts, with CPU burst off and on
+	@$(BENCH) -- burst
+
+bench-knobs: build bench-deps ## what else might help the slowest requests: an experiment, not part of bench
+	@$(BENCH) -- knobs
+
+bench-deps:
+	@scripts/deps bench
 
 lint: deps fetch ## format, clippy, licences, advisories
 	@$(RUST) scripts/lint

@@ -1,0 +1,209 @@
+//! Arms that are run in rounds, and the figures of all of them.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::figures::{Dice, Figure};
+use crate::knobs::Knob;
+use crate::load::Arrivals;
+use crate::node::{Node, Transcode, cpus};
+use crate::noise::{self, LATE_MS, Noise};
+use crate::page::Table;
+use crate::round::{Arm, Beside, Round};
+use crate::stop_if_interrupted;
+
+/// Time before the counted time, and the counted time, of each run.
+const WARM_S: f64 = 0.4;
+const SECONDS: f64 = 3.0;
+/// Of the node's CPU time, what the service is to use when it is alone.
+const ONLINE_SHARE: f64 = 0.10;
+
+/// How the arms are run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) rate: f64,
+    pub(crate) cycle_ms: f64,
+    pub(crate) burst_ms: f64,
+    pub(crate) rounds: usize,
+}
+
+/// All that was measured.
+#[derive(Debug)]
+pub(crate) struct Arms {
+    arms: Vec<Arm>,
+    /// For each arm, its runs in the order of the rounds.
+    runs: Vec<Vec<Round>>,
+    /// Runs that were thrown away because the machine stood still in them.
+    again: usize,
+    seed: u64,
+    /// Whether the machine stood still too often to say anything of latency.
+    pub(crate) noisy: bool,
+    took_s: f64,
+}
+
+/// What a request costs the service: a run alone, at a rate that any machine can serve.
+pub(crate) fn calibrate(node: &Node) -> Round {
+    let arm = Arm {
+        name: "calibration",
+        beside: Beside::Nothing,
+        limit_us: None,
+        burst: false,
+        knob: Knob::Nothing,
+    };
+    let plan = Plan { rate: 300.0, cycle_ms: 0.0, burst_ms: 0.0, rounds: 1 };
+    arm.run(node, plan.arrivals(0))
+}
+
+/// Requests per second that make the service use its part of the node.
+pub(crate) fn usual_rate(service: &Round) -> f64 {
+    (ONLINE_SHARE * cpus() as f64 * 1e6 / service.cpu_us).clamp(50.0, 20_000.0).round()
+}
+
+/// How late a real-time task wakes up while the offline work keeps all CPUs busy: the machine's own part in any latency.
+pub(crate) fn late_under_load(node: &Node) -> Noise {
+    let offline =
+        Arm { name: "", beside: Beside::Kubelet, limit_us: None, burst: false, knob: Knob::Nothing }
+            .offline();
+    let _work = offline.map(|pod| Transcode::start(node, &pod));
+    noise::look()
+}
+
+/// Runs every arm once in each round, in random order. A run in which the generator itself was late, which only the
+/// machine can have done, is done again, while not more than one in eight are.
+pub(crate) fn rounds(node: &Node, arms: &[Arm], plan: Plan) -> Arms {
+    let begin = Instant::now();
+    let mut dice = Dice::new();
+    let mut all = Arms {
+        arms: arms.to_vec(),
+        runs: vec![Vec::new(); arms.len()],
+        again: 0,
+        seed: dice.seed,
+        noisy: false,
+        took_s: 0.0,
+    };
+    let spare = (plan.rounds * arms.len()).div_ceil(8);
+    for n in 0..plan.rounds {
+        for arm in dice.order(arms.len()) {
+            stop_if_interrupted();
+            let mut run = arms[arm].run(node, plan.arrivals(all.seed.wrapping_add(n as u64)));
+            while run.generator_p999_ms > LATE_MS && all.again < spare {
+                all.again += 1;
+                run = arms[arm].run(node, plan.arrivals(all.seed.wrapping_add(n as u64)));
+            }
+            all.runs[arm].push(run);
+        }
+        println!("round {} of {}, {:.0} s", n + 1, plan.rounds, begin.elapsed().as_secs_f64());
+    }
+    all.noisy = all.loud() * 4 > plan.rounds * arms.len();
+    all.took_s = begin.elapsed().as_secs_f64();
+    all
+}
+
+impl Plan {
+    fn arrivals(&self, seed: u64) -> Arrivals {
+        let (rate, cycle_ms, burst_ms) = (self.rate, self.cycle_ms, self.burst_ms);
+        Arrivals { rate, cycle_ms, burst_ms, seed, warm_s: WARM_S, seconds: SECONDS }
+    }
+}
+
+impl Arms {
+    fn one(&self, arm: usize, get: impl Fn(&Round) -> f64) -> Vec<f64> {
+        self.runs[arm].iter().map(get).collect()
+    }
+
+    /// A figure of an arm.
+    pub(crate) fn figure(&self, arm: usize, get: fn(&Round) -> f64) -> Figure {
+        Figure::of(self.one(arm, get))
+    }
+
+    /// A figure of one arm as a multiple of another's in the same round.
+    pub(crate) fn against(&self, arm: usize, other: usize, get: fn(&Round) -> f64) -> Figure {
+        Figure::ratio(&self.one(arm, get), &self.one(other, get))
+    }
+
+    /// A figure of one arm less another's in the same round.
+    pub(crate) fn difference(&self, arm: usize, other: usize, get: fn(&Round) -> f64) -> Figure {
+        Figure::difference(&self.one(arm, get), &self.one(other, get))
+    }
+
+    /// A figure of every arm in every round.
+    pub(crate) fn values(&self, get: fn(&Round) -> f64) -> Vec<Vec<f64>> {
+        (0..self.arms.len()).map(|arm| self.one(arm, get)).collect()
+    }
+
+    /// All latencies of an arm, sorted.
+    pub(crate) fn latencies(&self, arm: usize) -> Vec<u32> {
+        let mut all: Vec<u32> = self.runs[arm].iter().flat_map(|r| r.latency_us.iter().copied()).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Runs that count although the machine stood still in them.
+    fn loud(&self) -> usize {
+        self.runs.iter().flatten().filter(|r| r.generator_p999_ms > LATE_MS).count()
+    }
+
+    /// What makes the figures say less than they seem to.
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        let runs = self.runs.iter().flatten();
+        let all = runs.clone().count();
+        if self.again > 0 || self.loud() > 0 {
+            doubts.push(format!(
+                "In {} of {} runs the load generator, a real-time task, was itself late by more than {LATE_MS} ms (p99.9), so the machine below stood still: {} were done again, {} count as they are{}.",
+                self.again + self.loud(), all + self.again, self.again, self.loud(),
+                if self.noisy { ", too many to conclude anything from latencies" } else { "" },
+            ));
+        }
+        if !crate::load::is_real_time() {
+            doubts.push("The load generator could not be made a real-time task here: its own waits are part of the latencies.".to_owned());
+        }
+        let failed: f64 = runs.map(|r| r.failed).sum();
+        if failed > 0.0 {
+            doubts.push(format!("{failed:.0} requests were not answered."));
+        }
+        doubts
+    }
+
+    /// The arms under each other: first what does not depend on the wall clock.
+    pub(crate) fn table(&self) -> Table {
+        type Column = (&'static str, usize, fn(&Round) -> f64);
+        let columns: [Column; 13] = [
+            ("waited µs/request", 0, |r| r.waited_us),
+            ("throttled periods", 0, |r| r.throttled_periods),
+            ("throttled ms", 0, |r| r.throttled_ms),
+            ("online CPU %", 1, |r| r.online_percent),
+            ("offline CPU %", 1, |r| r.offline_percent),
+            ("node CPU %", 1, |r| r.node_percent),
+            ("of the rest %", 1, |r| r.left_over_percent),
+            ("frames/s", 1, |r| r.frames_per_s),
+            ("served/s", 0, |r| r.served_per_s),
+            ("p50 ms", 2, |r| r.p50_ms),
+            ("p99 ms", 2, |r| r.p99_ms),
+            ("p99.9 ms", 2, |r| r.p999_ms),
+            ("generator p99.9", 2, |r| r.generator_p999_ms),
+        ];
+        let row = |(n, arm): (usize, &Arm)| {
+            let cells = columns.iter().map(|(name, decimals, get)| match *name {
+                "p99 ms" | "p99.9 ms" | "waited µs/request" => self.figure(n, *get).text(*decimals),
+                _ => format!("{:.*}", *decimals, self.figure(n, *get).median),
+            });
+            std::iter::once(arm.name.to_owned()).chain(cells).collect()
+        };
+        Table {
+            title: format!("Medians of {} runs of {SECONDS} s each", self.runs[0].len()),
+            head: std::iter::once("arm").chain(columns.iter().map(|c| c.0)).collect(),
+            rows: self.arms.iter().enumerate().map(row).collect(),
+        }
+    }
+
+    /// Every run's figures.
+    pub(crate) fn json(&self) -> Value {
+        let arm = |(arm, runs): (&Arm, &Vec<Round>)| json!({"arm": arm.name, "runs": runs});
+        json!({
+            "seed": self.seed, "took_s": self.took_s, "done_again": self.again, "noisy": self.noisy,
+            "arms": self.arms.iter().zip(&self.runs).map(arm).collect::<Vec<_>>(),
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! `make bench`: what Plimsoll costs each container start, and what it does for the node.
+//!
+//! Three measurements, each with a table, JSON and plots in `target/bench/`: `start`, `colocation` and `burst`; without a
+//! name all three, shorter, into one page, `target/bench/report.html`. A fourth, `knobs`, tries what else might help the
+//! slowest requests. `PLIMSOLL_BENCH_ROUNDS` sets the number of rounds.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a broken benchmark says so and stops"
+)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+mod beside;
+mod burst;
+mod colocation;
+mod figures;
+mod knobs;
+mod load;
+mod node;
+mod noise;
+mod page;
+mod round;
+mod start;
+
+use std::{env, fs};
+
+use nix::sys::signal::{SigSet, Signal};
+use serde_json::json;
+
+use noise::Noise;
+
+fn main() {
+    let all: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = all.iter().map(String::as_str).filter(|a| *a != "--bench").collect();
+    match args[..] {
+        ["generate", socket, arrivals] => load::main(socket, arrivals),
+        ["watch", seconds] => load::watch(seconds),
+        // `cargo test --all-targets` starts benchmarks too.
+        _ if args.len() == all.len() => println!("a benchmark; run make bench"),
+        [] => measure("report", &["colocation", "burst", "start"], true),
+        [name @ ("start" | "colocation" | "burst" | "knobs")] => measure(name, &[name], false),
+        _ => panic!("{args:?}: there are start, colocation, burst and knobs"),
+    }
+}
+
+/// Runs these measurements and writes them as one page.
+fn measure(page: &str, names: &[&str], short: bool) {
+    // An interrupt ends a round, never the cleaning up.
+    [Signal::SIGINT, Signal::SIGTERM].into_iter().collect::<SigSet>().thread_block().unwrap();
+    let noise = noise::gate();
+    let mut sections = Vec::new();
+    for name in names {
+        let rounds = rounds(match *name {
+            "start" if short => 15,
+            "start" => 50,
+            _ => 10,
+        });
+        let mut section = match *name {
+            "start" => start::run(rounds),
+            "burst" => burst::run(rounds),
+            "knobs" => knobs::run(rounds),
+            _ => colocation::run(rounds, !noise.quiet),
+        };
+        section.json["noise"] = json!(noise);
+        section.json["machine"] = facts(&noise);
+        section.publish();
+        sections.push(section);
+    }
+    page::page(page, &facts(&noise), &sections);
+}
+
+fn rounds(usual: usize) -> usize {
+    let rounds =
+        env::var("PLIMSOLL_BENCH_ROUNDS").map_or(usual, |n| n.parse().expect("PLIMSOLL_BENCH_ROUNDS"));
+    assert!(rounds > 0, "PLIMSOLL_BENCH_ROUNDS must be at least 1");
+    rounds
+}
+
+/// What was measured on.
+fn facts(noise: &Noise) -> serde_json::Value {
+    json!({
+        "kernel": page::version("uname", "-sr"),
+        "CPUs": node::cpus(),
+        "cgroup": if common::cgroup::is_v1() { "v1" } else { "v2" },
+        "runtime": page::version("runc", "--version"),
+        "online": page::version(node::service::program(), "-v"),
+        "offline": page::version("ffmpeg", "-version"),
+        "quiet": if noise.quiet { "yes" } else { "NO" },
+    })
+}
+
+/// Panics, and so cleans up, where a blocked SIGINT or SIGTERM is waiting.
+fn stop_if_interrupted() {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let pending =
+        |line: &str| u64::from_str_radix(line.split_whitespace().nth(1).unwrap_or("0"), 16).unwrap_or(0);
+    let waiting = status.lines().filter(|l| l.starts_with("ShdPnd") || l.starts_with("SigPnd"));
+    let bits = (1 << (Signal::SIGINT as i32 - 1)) | (1 << (Signal::SIGTERM as i32 - 1));
+    assert!(waiting.fold(0, |all, line| all | pending(line)) & bits == 0, "interrupted");
+}
