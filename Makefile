@@ -40,7 +40,7 @@ demo: build ## an online and an offline container, before and after
 # The driver needs no optimising: what it measures is in target/dist/, and programs of Debian.
 BENCH := $(RUST) cargo bench --locked --profile dev --bench bench
 
-bench: build bench-deps ## what Plimsoll costs a start and does for the node: target/bench/report.html, 10 minutes
+bench: build bench-deps ## what Plimsoll costs a start and does for the node: target/bench/report.html, about 10 minutes
 	@$(BENCH)
 
 bench-start: build ## what a container start costs, against hooks and a wrapper that do nothing
