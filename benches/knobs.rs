@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::beside::{self, Plan};
 use crate::common::cgroup;
-use crate::node::{cpus, group};
+use crate::node::{cpus, give_shares, group};
 use crate::page::{Panel, Section, panels};
 use crate::round::{Arm, Beside};
 
@@ -52,7 +52,7 @@ impl Knob {
             }
             (Self::Heavy, _) => {
                 for group in &branch[..branch.len() - 1] {
-                    cgroup::write(group.to_str().unwrap(), "cpu.shares", &cgroup::shares(262_144)).unwrap();
+                    give_shares(group.to_str().unwrap(), 262_144);
                 }
             }
             _ => {}

@@ -109,7 +109,13 @@ impl Node {
 /// Makes a group that is there, with these shares.
 fn give(group: &str, shares: u64) {
     cgroup::make(group);
-    cgroup::write(group, "cpu.shares", &cgroup::shares(shares)).unwrap();
+    give_shares(group, shares);
+}
+
+/// Gives a group these shares, or on v2 the weight that kubelet makes of them.
+pub(crate) fn give_shares(group: &str, shares: u64) {
+    let value = if cgroup::is_v1() { shares } else { 1 + (shares - 2) * 9_999 / 262_142 };
+    cgroup::write(group, "cpu.shares", &value.to_string()).unwrap();
 }
 
 /// The group of a process that is there.
