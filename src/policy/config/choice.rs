@@ -49,6 +49,16 @@ choice! {
 }
 
 choice! {
+    /// When a virtual machine gets a low identity.
+    pub enum Boot {
+        /// When its guest has answered.
+        After = "after-boot",
+        /// Before it is started.
+        Before = "before-boot",
+    }
+}
+
+choice! {
     /// How a group is made to run before or after its siblings.
     pub enum Mechanism {
         /// The best that the kernel has.

@@ -7,8 +7,8 @@ use toml::de::{DeArray, DeValue};
 use super::choice::Choice;
 use crate::cpuset::{CpuSet, MAX_CPU};
 
-/// How many namespaces may be listed.
-const MAX_NAMESPACES: usize = 1024;
+/// How many names may be listed.
+const MAX_NAMES: usize = 1024;
 /// The longest name: that of a Kubernetes object, a DNS subdomain (RFC 1123).
 const MAX_NAME: usize = 253;
 /// The longest path, `PATH_MAX` less the final NUL.
@@ -164,13 +164,13 @@ impl Kind<CpuSet> for Cpus {
     }
 }
 
-/// Namespaces, with a `*` at the end for any rest.
-pub(super) struct Namespaces;
+/// Names, with a `*` at the end for any rest.
+pub(super) struct Names;
 
-impl Kind<Vec<String>> for Namespaces {
+impl Kind<Vec<String>> for Names {
     fn read(&self, value: &DeValue<'_>) -> Result<Vec<String>, String> {
         let entries: &DeArray<'_> = value.as_array().ok_or_else(|| wrong_type(value))?;
-        if entries.len() > MAX_NAMESPACES {
+        if entries.len() > MAX_NAMES {
             return Err(format!("{} entries are too many", entries.len()));
         }
         let entry = |entry: &toml::Spanned<DeValue<'_>>| -> Result<String, String> {
@@ -178,7 +178,7 @@ impl Kind<Vec<String>> for Namespaces {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             let stem = name.strip_suffix('*').unwrap_or(name);
             if name.is_empty() || name.len() > MAX_NAME || !stem.bytes().all(fits) {
-                return Err(format!("{} is not a namespace", quote(name)));
+                return Err(format!("{} is not a name", quote(name)));
             }
             Ok(name.to_owned())
         };
@@ -189,7 +189,7 @@ impl Kind<Vec<String>> for Namespaces {
         Some(format!("[{}]", names.join(", ")))
     }
     fn allowed(&self) -> String {
-        format!("a list such as [\"kube-system\", \"team-*\"] of up to {MAX_NAMESPACES} names")
+        format!("a list such as [\"kube-system\", \"team-*\"] of up to {MAX_NAMES} names")
     }
 }
 

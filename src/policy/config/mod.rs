@@ -6,18 +6,20 @@
 mod choice;
 mod kind;
 mod load;
+mod programs;
 mod reader;
 mod section;
 mod sections;
 mod show;
 mod suggest;
 
-pub use choice::{CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
+pub use choice::{Boot, CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
 pub(in crate::policy) use load::read;
 pub use load::{MAX_FILE_BYTES, MAX_FILES};
+pub use programs::Programs;
 pub use sections::{
     Claims, ClassConfig, Classes, Config, Cpusets, Exclusive, Identity, Koordinator, Log, Paths, Runtime,
-    SystemCpus,
+    Shim, SystemCpus,
 };
 
 use crate::qos::QosClass;
@@ -55,9 +57,21 @@ impl Claims {
         let Some(namespace) = namespace else {
             return self.outside_kubernetes;
         };
-        self.namespaces.iter().any(|entry| match entry.strip_suffix('*') {
-            Some(prefix) => namespace.starts_with(prefix),
-            None => namespace == entry,
-        })
+        is_among(&self.namespaces, namespace)
     }
+}
+
+impl Shim {
+    /// Whether the shim of a wrapper's name is Kata's.
+    pub fn is_kata(&self, name: &str) -> bool {
+        is_among(&self.kata, name)
+    }
+}
+
+/// Whether a name is one of those listed; a `*` at an entry's end stands for any rest.
+fn is_among(entries: &[String], name: &str) -> bool {
+    entries.iter().any(|entry| match entry.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == entry,
+    })
 }

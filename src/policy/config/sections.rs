@@ -6,8 +6,9 @@ use serde::{Serialize, Serializer};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::choice::{CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
-use super::kind::{AbsolutePath, Cpus, Flag, GroupPath, Int, Namespaces, OptionalPath, OptionalWord, Word};
+use super::choice::{Boot, CoreScheduling, IdentitySwitch, Mechanism, OnError, Placement};
+use super::kind::{AbsolutePath, Cpus, Flag, GroupPath, Int, Names, OptionalPath, OptionalWord, Word};
+use super::programs::Programs;
 use super::reader::Reader;
 use super::section::{Section, section};
 use super::show::Sheet;
@@ -34,6 +35,8 @@ section! {
             log: Log;
             /// The runtime under plimsoll-runtime.
             runtime: Runtime;
+            /// The shim under containerd-shim-plimsoll-NAME-v2, and virtual machines.
+            shim: Shim;
             /// CPU identity: who runs first when CPUs are short.
             identity: Identity;
             /// Who may ask for more than LS.
@@ -85,6 +88,23 @@ section! {
 }
 
 section! {
+    /// The shim under containerd-shim-plimsoll-NAME-v2, and virtual machines.
+    pub struct Shim {
+        /// Which NAMEs stand for Kata Containers, whose pods are virtual machines and are treated as a whole. A * at the
+        /// end stands for any rest. All other shims are called as they are.
+        kata: Vec<String> = vec!["kata*".to_owned()], Names;
+        /// When a virtual machine gets an identity below the usual one: as soon as its guest has answered (after-boot),
+        /// or before it is started (before-boot), which may keep it from answering in time on a busy node.
+        low_identity: Boot = Boot::After, Word;
+        tables {
+            /// The real shim of each NAME, by its absolute path; for a NAME that is not here it is
+            /// containerd-shim-NAME-v2 in PATH, /opt/kata/bin and the usual places.
+            programs: Programs;
+        }
+    }
+}
+
+section! {
     /// CPU identity.
     pub struct Identity {
         /// The kernel's means to use, for nodes where the best one (auto) is not wanted. None writes no identity.
@@ -105,7 +125,7 @@ section! {
     pub struct Claims {
         /// Kubernetes namespaces whose pods may claim LSE, LSR or SYSTEM, pin CPUs, or loosen by their batch resources
         /// a limit that the engine set. A * at the end stands for any rest; "*" alone is every namespace.
-        namespaces: Vec<String> = Vec::new(), Namespaces;
+        namespaces: Vec<String> = Vec::new(), Names;
         /// Whether containers outside Kubernetes may (plain Docker, Podman, runc): those that are in no pod's cgroup and
         /// have no Kubernetes namespace.
         outside_kubernetes: bool = true, Flag;

@@ -27,6 +27,13 @@ impl Sheet {
         self.text.push_str(&line);
     }
 
+    /// Writes a key that has no explanation and no default of its own.
+    pub(super) fn entry<T>(&mut self, key: &str, value: &T, kind: &impl Kind<T>) {
+        if let Some(literal) = kind.literal(value) {
+            self.text.push_str(&format!("{key} = {literal}\n"));
+        }
+    }
+
     /// Writes a table inside a table.
     pub(super) fn table<S: Section>(
         &mut self,
