@@ -30,6 +30,7 @@ pub mod qos;
 pub mod quantity;
 pub mod record;
 pub mod runtime;
+pub mod shim;
 mod sys;
 #[cfg(feature = "tool")]
 pub mod tool;

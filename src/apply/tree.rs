@@ -65,6 +65,9 @@ pub fn attach(tree: &TreeMove, pid: i32) -> Result<()> {
 
 /// Reads back where a process is: the kernel takes one that has just ended, and puts it nowhere.
 pub(super) fn attached(tree: &TreeMove, roots: &Roots, pid: i32) -> Result<()> {
+    if tree.to.is_empty() {
+        return Ok(());
+    }
     let file = roots.path(&format!("/proc/{pid}/cgroup"));
     let text = fs::read(&file).map_err(|e| if e.is_gone() { e.hint(GONE) } else { e })?;
     let is_in = |group: &&Group| {

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use caps::{CapSet, Capability, CapsHashSet};
 use plimsoll::container::Edits;
-use plimsoll::hook::Stage;
+use plimsoll::error::Error;
+use plimsoll::hook::{Stage, Told};
 use plimsoll::kernel::fs::Roots;
 use plimsoll::policy::config;
 
@@ -13,16 +14,18 @@ use plimsoll::policy::config;
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
-const USAGE: &str = "usage: plimsoll-hook <prestart|createRuntime|poststart|poststop> [--config FILE] [--engine JSON] [--root DIR]\n\
+const USAGE: &str = "usage: plimsoll-hook <prestart|createRuntime|createContainer|poststart|poststop>\n\
+    \x20                    [--config FILE] [--engine JSON] [--sandbox ID] [--root DIR]\n\
     An OCI hook: the container's state is read from standard input.\n\
     --config FILE  the configuration (/etc/plimsoll/config.toml)\n\
-    --engine JSON  what plimsoll-runtime changed of the engine's wishes; it gives this itself\n\
+    --engine JSON  what a wrapper changed of the engine's wishes; it gives this itself\n\
+    --sandbox ID   the sandbox whose virtual machine the container is in; given by the shim's wrapper\n\
     --root DIR     a fixture tree to work on in place of this node";
 
 struct Args {
     stage: Stage,
     config: PathBuf,
-    edits: Edits,
+    told: Told,
     roots: Roots,
 }
 
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
         }
     };
     drop_capabilities();
-    match plimsoll::hook::main(args.stage, &args.config, args.roots, args.edits, std::io::stdin().lock()) {
+    match plimsoll::hook::main(args.stage, &args.config, args.roots, args.told, std::io::stdin().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The runtime shows this to whoever started the container.
@@ -59,14 +62,17 @@ fn drop_capabilities() {
 }
 
 fn parse(args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
-    let (mut stage, mut file, mut root, mut edits) = (None, None, None, Edits::default());
+    let (mut stage, mut file, mut root, mut told) = (None, None, None, Told::default());
     let mut args = args;
     while let Some(arg) = args.next() {
         let mut value = |name: &str| args.next().ok_or_else(|| format!("{name} needs a value"));
         match arg.as_str() {
             "-h" | "--help" => return Ok(None),
             "--config" => file = Some(value("--config")?),
-            "--engine" => edits = Edits::parse(&value("--engine")?).map_err(|e| e.to_string())?,
+            "--engine" => told.edits = Edits::parse(&value("--engine")?).map_err(|e| e.to_string())?,
+            "--sandbox" => {
+                told.sandbox = Some(value("--sandbox")?.parse().map_err(|e: Error| e.to_string())?);
+            }
             "--root" => root = Some(value("--root")?),
             word => match word.parse() {
                 Ok(known) if stage.is_none() => stage = Some(known),
@@ -79,7 +85,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
     Ok(Some(Args {
         stage: stage.ok_or("which stage?")?,
         config: file.map_or_else(|| roots.path(config::DEFAULT_PATH), PathBuf::from),
-        edits,
+        told,
         roots,
     }))
 }

@@ -55,7 +55,7 @@ fn read(bundle: &str) -> Result<Spec> {
 }
 
 /// The annotations in a bundle.
-pub(super) fn annotations(bundle: &str) -> Result<Vec<(String, String)>> {
+pub fn annotations(bundle: &str) -> Result<Vec<(String, String)>> {
     Ok(read(bundle)?.annotations.map(|Annotations(pairs)| pairs).unwrap_or_default())
 }
 

@@ -6,7 +6,11 @@ pub mod kube;
 mod pairs;
 pub mod place;
 pub mod state;
+pub mod vm;
+pub mod vmm;
 
 pub use edits::Edits;
 pub use place::Place;
-pub use state::State;
+pub use state::{Role, Sandbox, State};
+pub use vm::Vm;
+pub use vmm::Vmm;

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::kube::{self, PodGroup};
-use super::{State, bundle};
+use super::{State, Vm, bundle};
 use crate::error::{Error, Result};
 use crate::kernel::control::Controller;
 use crate::kernel::fs::{self, Roots};
@@ -25,6 +25,8 @@ pub struct Place {
     pub kube_qos: Option<KubeQos>,
     /// `kubepods`, and the QoS group below it; the `cpu` hierarchy.
     pub kube_groups: Vec<(KubeQos, Group)>,
+    /// What there is besides, where the container is a virtual machine.
+    pub vm: Option<Vm>,
 }
 
 /// crun's name for the group below the scope.
@@ -75,6 +77,7 @@ impl Place {
             pod,
             groups,
             inner,
+            vm: None,
         }
     }
 }

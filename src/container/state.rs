@@ -121,6 +121,43 @@ impl State {
     }
 }
 
+/// The sandbox that a container is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    /// The sandbox's id.
+    pub id: ContainerId,
+    /// What the container is to it.
+    pub role: Role,
+}
+
+/// What a container is to its sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The sandbox itself.
+    Sandbox,
+    /// One of the pod's containers.
+    Workload,
+    /// There is no pod: it is alone.
+    Single,
+}
+
+impl State {
+    /// The sandbox of the container, in the words of the engine that made it. The id of a state cannot be trusted where
+    /// Kata wrote it: its Go runtime puts the sandbox's there at poststart and poststop.
+    pub fn sandbox(&self) -> Result<Sandbox> {
+        let kinds = [(CRI_TYPE, CRI_SANDBOX), (CRIO_TYPE, CRIO_SANDBOX)];
+        let told = kinds.into_iter().find_map(|(kind, sandbox)| Some((self.annotation(kind)?, sandbox)));
+        Ok(match told {
+            Some(("sandbox", _)) => Sandbox { id: self.id.clone(), role: Role::Sandbox },
+            Some((_, sandbox)) => {
+                let id = self.annotation(sandbox).unwrap_or_else(|| self.id.as_str()).parse()?;
+                Sandbox { id, role: Role::Workload }
+            }
+            None => Sandbox { id: self.id.clone(), role: Role::Single },
+        })
+    }
+}
+
 /// Whether annotations say that the container is a pod's sandbox (pause), which does no work of its own.
 pub fn is_sandbox(annotations: &[(String, String)]) -> bool {
     let kind = |key| annotations.iter().rev().find(|(k, _)| k == key).map(|(_, kind)| kind.as_str());
@@ -129,7 +166,11 @@ pub fn is_sandbox(annotations: &[(String, String)]) -> bool {
 
 /// containerd's annotation that says `sandbox` or `container`.
 const CRI_TYPE: &str = "io.kubernetes.cri.container-type";
+/// The sandbox's id.
+const CRI_SANDBOX: &str = "io.kubernetes.cri.sandbox-id";
 /// The same of CRI-O.
+const CRIO_SANDBOX: &str = "io.kubernetes.cri-o.SandboxID";
+/// The type in CRI-O's words.
 const CRIO_TYPE: &str = "io.kubernetes.cri-o.ContainerType";
 
 /// Names go into records and logs; Kubernetes' are at most 253 bytes.

@@ -1,6 +1,7 @@
 //! `prestart` and `createRuntime`: everything a container gets, before its first instruction.
 
 use super::shared::Before;
+use super::vm::Progress;
 use super::{Failure, Hook, Report};
 use crate::apply::{self, Done, Snapshot};
 use crate::container::{Place, State};
@@ -12,7 +13,7 @@ use crate::plan::gather::{self, owner, within_parent};
 use crate::plan::{self, Level, Plan};
 use crate::policy::config::{OnError, Placement};
 use crate::policy::treatment::{CpusRule, Treatment};
-use crate::record::{Claim, Record, Who};
+use crate::record::{Claim, ContainerId, Record, Who};
 
 /// How often a container that shares CPUs looks again whether someone took some meanwhile.
 const LOOKS: usize = 4;
@@ -44,18 +45,18 @@ impl Hook {
             Ok(None) => {}
             Err(error) => self.set_aside(&state.id, &error),
         }
-        self.treat(state, pid, &place, who, treatment.clone(), Vec::new()).map_err(failure)
+        let allowed = self.allowed(&place).map_err(failure)?;
+        let subject = Subject { id: &state.id, pid, place: &place, who: &who, allowed, machine: None };
+        self.treat(&subject, treatment.clone(), Vec::new()).map_err(failure)
     }
 
-    fn treat(
+    pub(super) fn treat(
         &self,
-        state: &State,
-        pid: i32,
-        place: &Place,
-        who: Who,
+        subject: &Subject<'_>,
         mut treatment: Treatment,
         mut errors: Vec<Error>,
     ) -> Result<Report> {
+        let Subject { id, pid, place, who, .. } = *subject;
         let lock = if treatment.owns_cpus() {
             match self.store.lock(self.lock_budget()) {
                 Ok(lock) => Some(lock),
@@ -69,13 +70,14 @@ impl Hook {
             None
         };
         let sources = self.sources();
-        let facts = sources.facts(&treatment, place, &who, self.allowed(place)?)?;
+        let facts = sources.facts(&treatment, place, who, subject.allowed.clone())?;
         if let Some(refusal) = &facts.refusal {
             errors.push(Error::invalid(format!("CPUs of its own for {}", treatment.class), refusal.clone()));
             // Whoever gets none of its own shares, and goes on to make room for those who have some.
             treatment.cpus = CpusRule::SharedPool;
         }
-        let plan = plan::build(&treatment, &facts, &self.shape_at(&place.groups.cpu, treatment.class));
+        let mut plan = plan::build(&treatment, &facts, &self.shape_at(&place.groups.cpu, treatment.class));
+        let held = self.hold_back(subject, &treatment, &mut plan);
         // From the look at the values before until they are written down, nobody may put them back.
         let shared = self.lock_shared(&plan.writes, &mut errors);
         let snapshot = Snapshot::take(&plan.writes, plan.tree.as_ref())?;
@@ -84,16 +86,24 @@ impl Hook {
         // Intent first: whoever is cut off from here on leaves behind what is needed to put things right.
         if let (Some(own), true) = (&facts.own, treatment.owns_cpus()) {
             let claim = Claim {
-                owner: owner(place, &who),
+                owner: owner(place, who),
                 class: treatment.class,
                 cpus: own.clone(),
                 group: place.groups.cpuset.clone().unwrap_or_else(|| place.groups.cpu.clone()),
+                bundle: who.bundle.clone().filter(|_| place.vm.is_some()),
             };
             // Nobody can be kept off CPUs that nobody knows to be taken.
-            self.store.save_claim(&state.id, &claim)?;
+            self.store.save_claim(id, &claim)?;
         }
-        let planned: Vec<Done> = planned(&plan, &snapshot);
-        let mut record = Record::planned(who, pid, treatment, &plan, place.groups.clone(), allowed, planned);
+        let ready = plan.writes.len();
+        let mut planned: Vec<Done> = planned(&plan, &snapshot);
+        planned.extend(held.iter().map(|write| Done { write: write.clone(), before: None, after: None }));
+        if let Some(earlier) = subject.earlier() {
+            keep_before(&mut planned, earlier);
+        }
+        let mut record =
+            Record::planned(who.clone(), pid, treatment, &plan, place.groups.clone(), allowed, planned);
+        record.vm.clone_from(&place.vm);
         let unsure = match (record.rung, record.treatment.identity) {
             (Rung::QosLevel, Some(identity)) => record.rung.lost(identity),
             _ => None,
@@ -102,7 +112,7 @@ impl Hook {
         // Without them the container is treated all the same: records are a cache of intent.
         let (journals, failed) = self.note_shared(&plan.writes, &snapshot);
         errors.extend(failed);
-        errors.extend(self.store.begin(&state.id, &record).err());
+        errors.extend(self.store.begin(id, &record).err());
         drop(shared);
 
         let applied = apply::apply(&plan, &snapshot, &self.roots, pid);
@@ -114,34 +124,41 @@ impl Hook {
             drop(lock);
             let treatment = Treatment { placement: Placement::Keep, ..record.treatment.clone() };
             let first = errors.first().map(ToString::to_string).unwrap_or_default();
-            return self.treat(state, pid, place, record.who.clone(), treatment, errors).map_err(|error| {
-                self.release(&state.id, &record);
+            return self.treat(subject, treatment, errors).map_err(|error| {
+                self.release(id, &record);
                 match error.to_string() {
                     text if text.contains(&first) => error,
-                    text => {
-                        Error::invalid(format!("move of container {}", state.id), format!("{first}; {text}"))
-                    }
+                    text => Error::invalid(format!("move of container {id}"), format!("{first}; {text}")),
                 }
             });
         }
         for (done, after) in record.writes.iter_mut().zip(applied.after) {
             done.after = after;
         }
-        let missed = record.writes.iter().filter(|done| !done.holds()).map(|done| &done.write);
+        let written = record.writes.iter().take(ready);
+        let missed = written.filter(|done| !done.holds()).map(|done| &done.write);
         errors.extend(self.note_missed(missed));
         if let Some(text) = unsure {
             // Only the write tells which levels a kernel takes.
             let is_given = |done: &Done| done.write.knob != Knob::QosLevel || done.holds();
-            record.lost.extend((!record.writes.iter().all(is_given)).then(|| text.to_owned()));
+            record.lost.extend((!record.writes.iter().take(ready).all(is_given)).then(|| text.to_owned()));
         }
         errors.extend(self.share_what_is_left(&record));
+        errors.extend(self.unbind_pod(subject, &record));
+        if let Some(error) = subject.missing(&held) {
+            errors.push(error);
+        }
         if !errors.is_empty() && record.treatment.on_error == OnError::Fail {
             // Giving CPUs back takes the lock again.
             drop(lock);
-            return Err(self.roll_back(state, &record, &plan, &snapshot, &journals, errors));
+            return Err(self.roll_back(id, &record, &plan, &snapshot, &journals, errors));
         }
         record.errors = errors.iter().map(ToString::to_string).collect();
-        if let Err(error) = self.store.finish(&state.id, &mut record) {
+        if !held.is_empty() && !subject.is_last() {
+            // The intent stays: whoever comes next does the rest.
+            return Ok(report(&record));
+        }
+        if let Err(error) = self.store.finish(id, &mut record) {
             let error = error.to_string();
             // A folder that cannot be written to has been said already.
             if !record.errors.contains(&error) {
@@ -195,7 +212,7 @@ impl Hook {
 
     fn roll_back(
         &self,
-        state: &State,
+        id: &ContainerId,
         record: &Record,
         plan: &Plan,
         snapshot: &Snapshot,
@@ -211,15 +228,39 @@ impl Hook {
         back.retain(|write| write.level != Level::Neighbour);
         let mut left = apply::bring(&back);
         errors.extend(self.forget_notes(journals));
-        left.extend(self.release(&state.id, record));
+        left.extend(self.release(id, record));
         let end = match left.is_empty() {
             true => "everything was put back",
             false => "the rest was put back",
         };
         errors.extend(left);
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        Error::invalid(format!("{} for container {}", record.treatment.class, state.id), texts.join("; "))
+        Error::invalid(format!("{} for container {id}", record.treatment.class), texts.join("; "))
             .hint(format!("{end}; on_error = \"fail\" says that it must not start like this"))
+    }
+}
+
+/// A container that is to be treated.
+#[derive(Clone, Debug)]
+pub(super) struct Subject<'a> {
+    pub(super) id: &'a ContainerId,
+    /// Its first process; of a virtual machine the VMM's, 0 while there is none.
+    pub(super) pid: i32,
+    pub(super) place: &'a Place,
+    pub(super) who: &'a Who,
+    /// The CPUs the engine lets it have, where its group does not say so any more.
+    pub(super) allowed: Option<CpuSet>,
+    /// How far it is, where it is a virtual machine.
+    pub(super) machine: Option<Progress<'a>>,
+}
+
+/// What came before is kept: it was the engine's.
+fn keep_before(planned: &mut [Done], earlier: &Record) {
+    for done in planned {
+        let same = |old: &&Done| old.write.group == done.write.group && old.write.knob == done.write.knob;
+        if let Some(before) = earlier.writes.iter().find(same).and_then(|old| old.before.clone()) {
+            done.before = Some(before);
+        }
     }
 }
 
@@ -266,10 +307,13 @@ pub(super) fn report(record: &Record) -> Report {
         fields.extend(done.after.as_ref().map(|value| (name, value.to_string())));
     }
     Report {
-        message: match record.errors.is_empty() {
-            true => "container placed".to_owned(),
-            false => "container placed in part".to_owned(),
-        },
+        message: match (&record.vm, record.errors.is_empty()) {
+            (None, true) => "container placed",
+            (None, false) => "container placed in part",
+            (Some(_), true) => "virtual machine placed",
+            (Some(_), false) => "virtual machine placed in part",
+        }
+        .to_owned(),
         fields,
         lost: record.lost.clone(),
         errors: record.errors.clone(),

@@ -15,6 +15,10 @@ impl Hook {
     ///
     /// What could not be done is in the record. An error is for what cannot even be tried now: the record stays as it is.
     pub(super) fn finish(&self, id: &ContainerId, mut record: Record) -> Result<Record> {
+        if record.vm.is_some() {
+            self.finish_machine(id, &record)?;
+            return Ok(self.store.load(id)?.unwrap_or(record));
+        }
         self.apply_again(&mut record)?;
         if let Err(error) = self.store.finish(id, &mut record) {
             record.errors.push(error.to_string());

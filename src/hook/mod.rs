@@ -7,6 +7,7 @@ pub mod repair;
 mod shared;
 pub mod update;
 mod verify;
+mod vm;
 
 use std::io::Read;
 use std::path::Path;
@@ -40,6 +41,9 @@ pub enum Stage {
     Prestart,
     /// The same moment, in its present name.
     CreateRuntime,
+    /// On the host in Kata's runtime-rs, before each container is created in the guest; other runtimes call it in the
+    /// container's namespaces, where there is nothing to be done.
+    CreateContainer,
     /// After the start; runc up to 1.5.1 calls it at the end of create already.
     Poststart,
     /// After the container is deleted.
@@ -47,14 +51,21 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All of them, in their order.
-    pub const ALL: [Self; 4] = [Self::Prestart, Self::CreateRuntime, Self::Poststart, Self::Poststop];
+    /// Every stage, in the order of a container's life.
+    pub const ALL: [Self; 5] =
+        [Self::Prestart, Self::CreateRuntime, Self::CreateContainer, Self::Poststart, Self::Poststop];
+
+    /// Whether the container is yet to be started.
+    pub fn is_create(self) -> bool {
+        matches!(self, Self::Prestart | Self::CreateRuntime | Self::CreateContainer)
+    }
 
     /// The name on the command line, and in `config.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Prestart => "prestart",
             Self::CreateRuntime => "createRuntime",
+            Self::CreateContainer => "createContainer",
             Self::Poststart => "poststart",
             Self::Poststop => "poststop",
         }
@@ -110,6 +121,8 @@ pub struct Hook {
     pub logger: Logger,
     /// What the runtime wrapper changed of what the engine wants for the container at hand.
     pub edits: Edits,
+    /// The sandbox whose virtual machine the container at hand is in, where the shim's wrapper has said so.
+    pub sandbox: Option<ContainerId>,
     rules: Rules,
     wish: Wish,
     cpus: CpuSettings,
@@ -137,6 +150,7 @@ impl Hook {
                 mover: Mover::Hook,
             },
             edits: Edits::default(),
+            sandbox: None,
             rules,
             roots,
             config,
@@ -171,12 +185,23 @@ impl Hook {
         who: &Who,
         kube_qos: Option<KubeQos>,
     ) -> Option<Treatment> {
+        self.treatment_as(request, who, kube_qos, is_sandbox(annotations))
+    }
+
+    /// The same, where it is known whether the container is a sandbox that only waits.
+    fn treatment_as(
+        &self,
+        request: &Request,
+        who: &Who,
+        kube_qos: Option<KubeQos>,
+        sandbox: bool,
+    ) -> Option<Treatment> {
         let asked = Asked {
             request,
             namespace: who.namespace.as_deref(),
             container: who.container.as_deref(),
             kube_qos,
-            sandbox: is_sandbox(annotations),
+            sandbox,
         };
         self.rules.decide(&self.config, &asked)
     }
@@ -216,10 +241,13 @@ impl Hook {
 
     /// The same, for a state that is known: the runtime wrapper does a stage's work at a time of its own.
     pub fn stage(&self, stage: Stage, state: &State) -> Result<()> {
-        let done = match stage {
-            Stage::Prestart | Stage::CreateRuntime => self.create(state),
-            Stage::Poststart => self.verify(state).map_err(Failure::from),
-            Stage::Poststop => self.stop(state).map_err(Failure::from),
+        let done = match (self.machine(stage, state), stage) {
+            (Err(error), _) => Err(error.into()),
+            (Ok(Some(machine)), _) => self.run_machine(stage, state, machine),
+            (_, Stage::Prestart | Stage::CreateRuntime) => self.create(state),
+            (_, Stage::CreateContainer) => Ok(Report::default()),
+            (_, Stage::Poststart) => self.verify(state).map_err(Failure::from),
+            (_, Stage::Poststop) => self.stop(state).map_err(Failure::from),
         };
         match done {
             Ok(report) => {
@@ -271,7 +299,7 @@ impl Hook {
         ];
         let message = match stage {
             _ if fails => "container refused",
-            Stage::Prestart | Stage::CreateRuntime => "container left as it was",
+            Stage::Prestart | Stage::CreateRuntime | Stage::CreateContainer => "container left as it was",
             Stage::Poststart => "container could not be checked",
             Stage::Poststop => "container could not be given back",
         };
@@ -322,14 +350,23 @@ fn only_offline_in_tree(config: &Config) -> bool {
     online.map(|class| config.placement(class)).all(|placement| placement != Placement::ClassTree)
 }
 
-/// Runs one stage on this node: what the program `plimsoll-hook` does. `edits` is what the runtime wrapper changed.
-pub fn main(stage: Stage, file: &Path, roots: Roots, edits: Edits, input: impl Read) -> Result<()> {
+/// What a wrapper tells the hooks it puts into a bundle.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// What it changed.
+    pub edits: Edits,
+    /// The sandbox whose virtual machine the container is in.
+    pub sandbox: Option<ContainerId>,
+}
+
+/// Runs one stage on this node: what the program `plimsoll-hook` does.
+pub fn main(stage: Stage, file: &Path, roots: Roots, told: Told, input: impl Read) -> Result<()> {
     // Before anything that could go wrong: the kill switch works with a broken configuration too.
     if Store::at(roots.path(DEFAULT_RUN)).is_disabled() {
         return Ok(());
     }
     match Config::load(file).and_then(|config| Hook::new(roots, config)) {
-        Ok(hook) => Hook { edits, ..hook }.run(stage, input),
+        Ok(hook) => Hook { edits: told.edits, sandbox: told.sandbox, ..hook }.run(stage, input),
         Err(error) => {
             // What the policy would have been is not known: the container starts, and the log says why like this.
             let message = "container left as it was: the configuration cannot be used";

@@ -137,5 +137,7 @@ pub(super) fn container_ids(group: &Group) -> impl Iterator<Item = ContainerId> 
     let id = unit.map(|unit| unit.split_once('-').map_or(unit, |(_, id)| id));
     let long = unit.and_then(|unit| unit.rsplit_once('-')).map(|(_, id)| id);
     let crio = name.strip_prefix("crio-");
-    [Some(name), crio, id, long].into_iter().flatten().filter_map(|id| id.parse().ok())
+    // Kata's Go runtime; the last also where it takes a unit for a path.
+    let kata = name.strip_prefix("kata_").or_else(|| name.rsplit_once(':').map(|(_, id)| id));
+    [Some(name), crio, kata, id, long].into_iter().flatten().filter_map(|id| id.parse().ok())
 }

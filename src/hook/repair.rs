@@ -98,6 +98,9 @@ impl Hook {
     }
 
     fn repair_container(&self, id: &ContainerId, record: &Record, work: &mut Work) {
+        if record.phase == Phase::Applying && record.is_booting() {
+            return;
+        }
         if record.phase == Phase::Applying {
             let what = format!("container {id}: finished what was cut off");
             return work.step(what, || match self.finish(id, record.clone()) {

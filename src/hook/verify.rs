@@ -8,7 +8,7 @@ use crate::container::State;
 use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Value};
 use crate::plan::facts::{BurstRule, Neighbour};
-use crate::plan::gather::{inner_cpus, within_parent};
+use crate::plan::gather::{other_cpus, within_parent};
 use crate::plan::{self, Level, Write};
 use crate::policy::config::OnError;
 use crate::policy::treatment::CpusRule;
@@ -24,6 +24,9 @@ impl Hook {
 
     /// A container that has a record: what was cut off is finished, and what changed is put back.
     pub(super) fn again(&self, state: &State, record: Record) -> Result<Report> {
+        if record.phase == Phase::Applying && record.vm.is_some() {
+            return self.rest_of_machine(&state.id, &record);
+        }
         if record.phase == Phase::Applying {
             let record = self.finish(&state.id, record)?;
             if !record.errors.is_empty() && record.treatment.on_error == OnError::Fail {
@@ -67,7 +70,7 @@ impl Hook {
             if !was_given || is_pool || is_over || matches!(write.level, Level::Neighbour | Level::KubeQos) {
                 continue;
             }
-            if write.level == Level::Pod && write.knob == Knob::Burst {
+            if write.level == Level::Pod && write.knob == Knob::Burst && record.vm.is_none() {
                 // It follows from all containers that are in the pod by now.
                 let own = record
                     .writes
@@ -112,9 +115,9 @@ impl Hook {
         let allowed = within_parent(group, allowed);
         // What is above is more than the pod's NUMA nodes.
         let inherits = now.is_empty() && record.treatment.nodes.is_empty();
-        let inner = inner_cpus(group);
-        let is_inner_whole = inner.as_ref().is_none_or(|(_, cpus)| *cpus == allowed);
-        if nobody_owns && is_inner_whole && (now == allowed || inherits) {
+        let others = other_cpus(group, record.vm.as_ref());
+        let are_others_whole = others.iter().all(|(_, cpus)| *cpus == allowed);
+        if nobody_owns && are_others_whole && (now == allowed || inherits) {
             return Ok(Vec::new());
         }
         let node = sources.node(&claims)?;
@@ -124,7 +127,7 @@ impl Hook {
             group: group.clone(),
             allowed,
             now,
-            inner,
+            others,
         };
         let (writes, _) = plan::share(&node, &[neighbour]);
         Ok(writes.into_iter().map(|write| Write { level: Level::Container, ..write }).collect())

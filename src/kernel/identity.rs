@@ -67,6 +67,18 @@ impl Rung {
         !matches!(self, Self::Idle | Self::Weight | Self::None)
     }
 
+    /// Whether a knob holds an identity on this rung.
+    pub fn is_carried_by(self, knob: Knob) -> bool {
+        match self {
+            Self::Weight => matches!(knob, Knob::Shares | Knob::Weight),
+            Self::None => false,
+            _ => matches!(
+                knob,
+                Knob::BvtWarp | Knob::Priority | Knob::Expel | Knob::QosLevel | Knob::Offline | Knob::Idle
+            ),
+        }
+    }
+
     /// What is to be written for an identity in the terms of `cpu.bvt_warp_ns` (-2..=2).
     pub fn settings(self, identity: i8, weight_knob: Knob) -> Vec<Setting> {
         let low = identity < 0;

@@ -29,6 +29,7 @@ pub fn build(treatment: &Treatment, facts: &Facts, shape: &TreeShape) -> Plan {
     builder.burst(&place);
     builder.cpus(&place);
     builder.inner();
+    builder.bounds_of_vm(&place);
     let placement = if tree.is_some() { Placement::ClassTree } else { Placement::Keep };
     let Builder { writes, mut lost, .. } = builder;
     for (rung, why) in &facts.ladder.passed_over {
@@ -48,8 +49,8 @@ pub fn build(treatment: &Treatment, facts: &Facts, shape: &TreeShape) -> Plan {
 
 /// Where the writes go.
 pub(super) struct Place<'a> {
-    pod: Option<Groups>,
-    tree: Option<&'a Tree>,
+    pub(super) pod: Option<Groups>,
+    pub(super) tree: Option<&'a Tree>,
     pub(super) groups: &'a Groups,
 }
 
@@ -82,7 +83,14 @@ impl Builder<'_> {
         }
     }
 
-    fn int(&mut self, level: Level, groups: &Groups, knob: Knob, value: i64, why: impl Into<String>) {
+    pub(super) fn int(
+        &mut self,
+        level: Level,
+        groups: &Groups,
+        knob: Knob,
+        value: i64,
+        why: impl Into<String>,
+    ) {
         self.set(level, groups.of(knob.controller()), knob, Value::Int(value), why);
     }
 
@@ -113,6 +121,9 @@ impl Builder<'_> {
 
     /// A moved group starts with the kernel's defaults: CPU time, CPUs and memory nodes go along.
     fn carry(&mut self, place: &Place<'_>) {
+        if self.facts.vm.is_some() {
+            return self.carry_of_vm(place);
+        }
         if !place.tree.is_some_and(Tree::moves) {
             return;
         }
@@ -217,9 +228,12 @@ impl Builder<'_> {
         } else {
             groups.extend(pod);
         }
-        if !for_siblings || groups.is_empty() {
+        let vm = self.facts.vm.as_ref();
+        if !for_siblings || groups.is_empty() || vm.is_some_and(|vm| vm.is_outside) {
             groups.push((Level::Container, place.groups.cpu.clone()));
         }
+        let overhead = vm.and_then(|vm| vm.overhead.as_ref());
+        groups.extend(overhead.map(|overhead| (Level::Overhead, overhead.cpu.clone())));
         groups
     }
 
@@ -242,9 +256,11 @@ impl Builder<'_> {
 
     /// Shares, quota and memory from batch resources; no quota for CPUs of one's own.
     fn time(&mut self, place: &Place<'_>) {
+        // A machine's containers have their limits in its guest.
+        let own = self.facts.vm.is_none().then(|| place.groups.clone());
         let levels = [
             (Level::Pod, place.pod.clone(), self.treatment.pod_batch),
-            (Level::Container, Some(place.groups.clone()), self.treatment.batch),
+            (Level::Container, own, self.treatment.batch),
         ];
         for (level, groups, batch) in levels {
             let Some(groups) = groups else { continue };
@@ -309,6 +325,9 @@ impl Builder<'_> {
     /// Burst: a share of the limit, at most the quota where the kernel says so; on the pod the sum of its containers'.
     fn burst(&mut self, place: &Place<'_>) {
         let Some(asked) = self.treatment.burst else { return };
+        if self.facts.vm.is_some() {
+            return self.burst_of_vm(place, asked);
+        }
         let planned = |knob| {
             let write = self.writes.iter().find(|w| w.level == Level::Container && w.knob == knob);
             write.and_then(|w| w.value.int())
@@ -319,10 +338,25 @@ impl Builder<'_> {
                 .push("burst: the container has no CPU limit, so there is nothing to burst over".to_owned());
             return;
         }
+        let Some((burst, why)) = self.burst_over(quota, asked) else { return };
+        self.int(Level::Container, place.groups, Knob::Burst, burst, why);
+        // A pod that is throttled as a whole throttles its containers' bursts.
+        if let (Some(pod), Some(groups)) = (&self.facts.pod, &place.pod) {
+            if pod.quota > 0 && place.tree.is_none() {
+                let sum = self.facts.burst.bound(burst.saturating_add(pod.other_bursts), pod.quota);
+                self.int(Level::Pod, groups, Knob::Burst, sum, "the sum of its containers'");
+            }
+        }
+    }
+}
+
+impl Builder<'_> {
+    /// The burst for a quota, and why that much; none where this kernel has none.
+    pub(super) fn burst_over(&mut self, quota: i64, asked: Burst) -> Option<(i64, String)> {
         let rule = self.facts.burst;
         if rule == BurstRule::Absent {
             self.lost.push("burst: this kernel has none (mainline has it from 5.14)".to_owned());
-            return;
+            return None;
         }
         let (wanted, asked) = match asked {
             Burst::Percent(percent) => {
@@ -332,14 +366,7 @@ impl Builder<'_> {
         };
         let burst = rule.bound(wanted, quota);
         let why = if burst < wanted { format!("{asked}, at most the quota") } else { asked };
-        self.int(Level::Container, place.groups, Knob::Burst, burst, why);
-        // A pod that is throttled as a whole throttles its containers' bursts.
-        if let (Some(pod), Some(groups)) = (&self.facts.pod, &place.pod) {
-            if pod.quota > 0 && place.tree.is_none() {
-                let sum = rule.bound(burst.saturating_add(pod.other_bursts), pod.quota);
-                self.int(Level::Pod, groups, Knob::Burst, sum, "the sum of its containers'");
-            }
-        }
+        Some((burst, why))
     }
 }
 
@@ -349,7 +376,7 @@ fn pod_of(pod: &Groups, group: &Group) -> Option<Group> {
 }
 
 /// The knob that holds a group's weight.
-fn weight_knob(groups: &Groups) -> Knob {
+pub(super) fn weight_knob(groups: &Groups) -> Knob {
     match groups.cpu.version {
         Version::V1 => Knob::Shares,
         Version::V2 => Knob::Weight,

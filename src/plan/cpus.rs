@@ -50,7 +50,14 @@ impl Builder<'_> {
             }
         };
         if let Some(cpus) = cpus {
-            self.set(Level::Container, place.groups.cpuset.as_ref(), Knob::Cpus, Value::Set(cpus), why);
+            self.set(
+                Level::Container,
+                place.groups.cpuset.as_ref(),
+                Knob::Cpus,
+                Value::Set(cpus.clone()),
+                why,
+            );
+            self.cpus_of_vm(place, &cpus, why);
         }
         let (writes, lost) = share(&self.facts.node, &self.facts.neighbours);
         self.writes.extend(writes);
@@ -70,8 +77,8 @@ pub fn share(node: &NodeCpus, neighbours: &[Neighbour]) -> (Vec<Write>, Vec<Stri
             ));
             continue;
         }
-        let inner = neighbour.inner.iter().map(|(group, now)| (group, now));
-        for (group, now) in [(&neighbour.group, &neighbour.now)].into_iter().chain(inner) {
+        let others = neighbour.others.iter().map(|(group, now)| (group, now));
+        for (group, now) in [(&neighbour.group, &neighbour.now)].into_iter().chain(others) {
             if pool != *now {
                 writes.push(Write {
                     level: Level::Neighbour,

@@ -89,8 +89,9 @@ pub struct Neighbour {
     pub allowed: CpuSet,
     /// The CPUs it has now.
     pub now: CpuSet,
-    /// The group the runtime made below, with the CPUs it has now, where those do not follow the group's: on cgroup v1.
-    pub inner: Option<(Group, CpuSet)>,
+    /// Its other groups, with the CPUs they have now, which do not follow the group's: the one a runtime made below on
+    /// cgroup v1, and a virtual machine's overhead.
+    pub others: Vec<(Group, CpuSet)>,
 }
 
 /// The node's CPUs and who owns some of them.
@@ -122,6 +123,21 @@ impl NodeCpus {
     }
 }
 
+/// A virtual machine in place of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Whether its own group is there.
+    pub is_there: bool,
+    /// Whether that group has the files of the `cpu` controller, which on cgroup v2 the pod's need not hand on.
+    pub has_cpu: bool,
+    /// Whether that group is outside its pod's, or would be.
+    pub is_outside: bool,
+    /// The group of what does not run in its own.
+    pub overhead: Option<Groups>,
+    /// Where else its VMM is.
+    pub astray: Option<String>,
+}
+
 /// What is there before a plan is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -129,6 +145,8 @@ pub struct Facts {
     pub groups: Groups,
     /// The group below them the process really is in, where the runtime makes one.
     pub inner: Option<Groups>,
+    /// The virtual machine that stands for the containers of a pod; its groups are the container's here.
+    pub vm: Option<Machine>,
     /// The container's id, which names its group in the class tree: the engine's name for it need not be the only one of
     /// its kind.
     pub name: String,

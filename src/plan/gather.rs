@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::exclusive::{self, Refusal};
 use super::facts::{BurstRule, CpuTime, Facts, Neighbour, NodeCpus, PodPlace};
 use super::suppose::Supposed;
-use crate::container::Place;
+use crate::container::{Place, Vm};
 use crate::cpuset::CpuSet;
 use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Value, Version};
@@ -73,6 +73,9 @@ impl Sources<'_> {
         who: &Who,
         allowed: Option<CpuSet>,
     ) -> Result<Facts> {
+        if place.vm.is_some() {
+            return self.facts_of_vm(treatment, place, who, allowed);
+        }
         let groups = &place.groups;
         let seen = Seen {
             cpu: container_time(place, needs_weight(treatment))?,
@@ -105,6 +108,7 @@ impl Sources<'_> {
         let mut facts = Facts {
             groups: place.groups.clone(),
             inner: place.inner.clone(),
+            vm: place.vm.as_ref().map(|vm| super::vm::machine(place, vm)),
             name: who.id.clone(),
             pod: seen.pod,
             cpu: seen.cpu,
@@ -208,7 +212,7 @@ impl Sources<'_> {
                     }
                 }
             }
-            CpusRule::Allocate => match self.allocate(facts, treatment.class, &claims) {
+            CpusRule::Allocate => match self.allocate(facts, treatment.class, &claims, &owner(place, who)) {
                 Ok(cpus) => facts.own = Some(cpus),
                 Err(why) => facts.refusal = Some(why),
             },
@@ -226,9 +230,20 @@ impl Sources<'_> {
     }
 
     /// CPUs of this container's own: as many as its limit, else its request, says.
-    fn allocate(&self, facts: &Facts, class: QosClass, claims: &[Claim]) -> Result<CpuSet, String> {
-        // A hook that runs twice for a container finds what it took the first time.
-        if let Some(mine) = claims.iter().find(|claim| Some(&claim.group) == facts.groups.cpuset.as_ref()) {
+    fn allocate(
+        &self,
+        facts: &Facts,
+        class: QosClass,
+        claims: &[Claim],
+        owner: &str,
+    ) -> Result<CpuSet, String> {
+        // A hook that runs twice for a container finds what it took the first time. A machine's group may have had another
+        // name then; its pod has no other claim.
+        let is_mine = |claim: &&Claim| match &facts.vm {
+            Some(_) => claim.owner == owner,
+            None => Some(&claim.group) == facts.groups.cpuset.as_ref(),
+        };
+        if let Some(mine) = claims.iter().find(is_mine) {
             return Ok(mine.cpus.clone());
         }
         let cpu = facts.cpu;
@@ -315,7 +330,7 @@ impl Sources<'_> {
             neighbours.push(Neighbour {
                 id: id.to_string(),
                 class: record.treatment.class,
-                inner: inner_cpus(&group),
+                others: other_cpus(&group, record.vm.as_ref()),
                 allowed: within_parent(&group, &allowed),
                 group,
                 now,
@@ -375,7 +390,7 @@ fn container_time(place: &Place, with_weight: bool) -> Result<CpuTime> {
     Ok(CpuTime { quota: below.quota, period: below.period, burst: below.burst, ..time })
 }
 
-fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
+pub(super) fn cpu_time(group: &Group, with_weight: bool) -> Result<CpuTime> {
     let int = |knob| -> Result<Option<i64>> { Ok(group.read(knob)?.and_then(|value| value.int())) };
     let quota = int(Knob::Quota)?;
     let (quota, can_limit) = (quota.unwrap_or(-1), quota.is_some());
@@ -400,11 +415,16 @@ fn memory(groups: &Groups) -> Result<i64> {
     Ok(limit.and_then(|value| value.int()).unwrap_or(-1))
 }
 
-/// The group a runtime made below a container's and its CPUs, where cgroup v1 does not let them follow.
-pub fn inner_cpus(cpuset: &Group) -> Option<(Group, CpuSet)> {
-    let inner = Place::inner_of(cpuset).filter(|inner| inner.version == Version::V1)?;
-    let cpus = inner.read(Knob::Cpus).ok()??.set()?.clone();
-    Some((inner, cpus))
+/// A container's groups whose CPUs do not follow its own, with what they have: the one a runtime made below on cgroup v1,
+/// and a virtual machine's overhead.
+pub fn other_cpus(cpuset: &Group, vm: Option<&Vm>) -> Vec<(Group, CpuSet)> {
+    let inner = Place::inner_of(cpuset).filter(|inner| inner.version == Version::V1);
+    let overhead = vm.and_then(|vm| vm.overhead.as_ref()?.cpuset.clone()).filter(Group::exists);
+    let with_cpus = |group: Group| {
+        let cpus = allowed(&group).ok()??;
+        Some((group, cpus))
+    };
+    inner.into_iter().chain(overhead).filter_map(with_cpus).collect()
 }
 
 /// The CPUs a group's tasks may use; `None` where the file is not there.

@@ -7,6 +7,7 @@ pub mod facts;
 pub mod gather;
 pub mod suppose;
 mod tree;
+mod vm;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,9 @@ pub enum Level {
     Pod,
     /// Another container that shares the CPUs.
     Neighbour,
-    /// The container's own group.
+    /// The group of what a virtual machine runs outside its own.
+    Overhead,
+    /// The container's own group; the machine's where a pod is one.
     Container,
 }
 
@@ -48,13 +51,14 @@ impl Level {
             Self::Class => "class",
             Self::Pod => "pod",
             Self::Neighbour => "neighbour",
+            Self::Overhead => "overhead",
             Self::Container => "container",
         }
     }
 
     /// Whether the group outlives the container, so that its values before are kept apart from the container's record.
     pub fn is_shared(self) -> bool {
-        self != Self::Container
+        !matches!(self, Self::Container | Self::Overhead)
     }
 }
 

@@ -121,7 +121,7 @@ impl Sources<'_> {
         who: &Who,
     ) -> Result<Facts> {
         let cpu = &place.groups.cpu;
-        if cpu.exists() {
+        if cpu.exists() || place.vm.is_some() {
             return self.facts(treatment, place, who, None);
         }
         let sample = sample(cpu).ok_or_else(|| {
@@ -166,7 +166,7 @@ impl Sources<'_> {
 }
 
 /// The CPUs a new group gets from those above it: v1 runtimes copy them down, v2 inherits.
-fn inherited(cpuset: &Group) -> Result<Option<CpuSet>> {
+pub(super) fn inherited(cpuset: &Group) -> Result<Option<CpuSet>> {
     let mut group = nearest(cpuset);
     while let Some(above) = group {
         match gather::allowed(&above)? {

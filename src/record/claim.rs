@@ -23,6 +23,9 @@ pub struct Claim {
     pub cpus: CpuSet,
     /// The group the engine made for the container.
     pub group: Group,
+    /// The bundle of a virtual machine, which has no group before it is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
 }
 
 impl Claim {
@@ -35,11 +38,12 @@ impl Claim {
             class: record.treatment.class,
             cpus: write.value.set()?.clone(),
             group: record.origin.cpuset.clone().unwrap_or_else(|| record.origin.cpu.clone()),
+            bundle: record.who.bundle.clone().filter(|_| record.vm.is_some()),
         })
     }
 
     /// Whether the container is still there.
     pub fn is_live(&self) -> bool {
-        self.group.exists()
+        self.group.exists() || super::is_bundle(self.bundle.as_deref())
     }
 }

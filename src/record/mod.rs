@@ -15,6 +15,7 @@ mod journal;
 mod lock;
 mod store;
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ pub use lock::{GroupLock, NodeLock};
 pub use store::Store;
 
 use crate::apply::Done;
+use crate::container::Vm;
 use crate::cpuset::CpuSet;
 use crate::kernel::group::Groups;
 use crate::kernel::identity::Rung;
@@ -92,6 +94,9 @@ pub struct Record {
     pub origin: Groups,
     /// The move into the class tree.
     pub tree: Option<TreeMove>,
+    /// Where else the container is, as a virtual machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<Vm>,
     /// The CPUs it had before Plimsoll: the most it may ever be given back.
     #[serde(default, with = "optional_set")]
     pub allowed: Option<CpuSet>,
@@ -126,6 +131,7 @@ impl Record {
             groups: plan.groups.clone(),
             origin,
             tree: plan.tree.clone(),
+            vm: None,
             allowed,
             writes,
             lost: plan.lost.clone(),
@@ -143,9 +149,30 @@ impl Record {
     pub fn is_live(&self) -> bool {
         let moved = &self.groups.cpu;
         self.origin.cpu.exists()
+            || self.has_bundle()
             || moved.procs().is_ok_and(|procs| !procs.is_empty())
             || !moved.children().is_empty()
     }
+}
+
+impl Record {
+    /// Whether a virtual machine may still be on its way: Kata gives its guest no longer than this.
+    pub fn is_booting(&self) -> bool {
+        const LONGEST: u64 = 60;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        self.vm.is_some() && now.saturating_sub(self.created) < LONGEST
+    }
+
+    /// Whether a virtual machine is still wanted by its engine, also while it has no groups yet or any more: the bundle is
+    /// there from before the start until after the end.
+    fn has_bundle(&self) -> bool {
+        self.vm.is_some() && is_bundle(self.who.bundle.as_deref())
+    }
+}
+
+/// Whether a bundle is there.
+fn is_bundle(bundle: Option<&str>) -> bool {
+    bundle.is_some_and(|bundle| Path::new(bundle).join("config.json").exists())
 }
 
 mod optional_set {

@@ -166,13 +166,14 @@ impl Call {
     }
 }
 
-enum Word {
+/// A part of a command line.
+pub(crate) enum Word {
     Flag(Flag),
     Plain(OsString),
 }
 
 /// The flag or word at a place, and how many words it takes; none at the end.
-fn take(args: &[OsString], at: usize, has_value: impl Fn(&str) -> bool) -> Option<(Word, usize)> {
+pub(crate) fn take(args: &[OsString], at: usize, has_value: impl Fn(&str) -> bool) -> Option<(Word, usize)> {
     let word = args.get(at)?;
     let bytes = word.as_bytes();
     // A lone dash is no flag; after two dashes nothing is, and no engine writes them.

@@ -13,7 +13,7 @@ use crate::sys;
 /// Runs the runtime to its end, with these bytes on its standard input if there are any. It does not outlive the wrapper:
 /// an engine that ends its runtime ends both.
 pub(super) fn run(program: &Path, args: &[OsString], input: Option<&[u8]>) -> Result<ExitStatus> {
-    let mut command = real::command(program, args);
+    let mut command = real::UNDER.command(program, args);
     sys::die_with_parent(&mut command);
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::inherit() });
     let mut child = command.spawn().map_err(|e| Error::os("execute", program, &e))?;

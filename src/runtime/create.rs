@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use serde_json::{Value as Json, json};
 
 use super::args::{Call, Verb};
-use super::spec::{Spec, Unread};
+use super::spec::{Ours, Spec, Unread};
 use super::{child, values};
 use crate::annotations::Request;
 use crate::apply::Look;
@@ -24,13 +24,8 @@ use crate::plan::{self, Mover, Plan, TreeShape};
 use crate::policy::treatment::{CpusRule, Treatment};
 use crate::record::Who;
 
-/// What goes into a bundle.
-pub(super) struct Ours<'a> {
-    /// The hook's program.
-    pub(super) program: &'a Path,
-    /// The configuration it is to use, where that is not the usual one.
-    pub(super) config: Option<&'a Path>,
-}
+/// The stages the hook is put into. Not poststart: the wrapper itself looks again at `start`, before the workload runs.
+pub(super) const STAGES: [Stage; 2] = [Stage::CreateRuntime, Stage::Poststop];
 
 /// A container to treat once the runtime has created it.
 pub(super) struct Created {
@@ -66,7 +61,7 @@ pub(super) fn prepare(hook: &Hook, call: &Call, ours: &Ours<'_>) -> Result<Optio
     };
     let annotations = unread.annotations.clone();
     let fail = |error| Failure { class, error };
-    let mut spec = unread.read(ours.program).map_err(fail)?;
+    let mut spec = unread.read(ours).map_err(fail)?;
     let mut edits = Edits::default();
     let bundle = std::path::absolute(&bundle).unwrap_or(bundle).to_string_lossy().into_owned();
     let state = State { id: id.parse().map_err(fail)?, pid: None, bundle: Some(bundle), annotations };
@@ -97,7 +92,7 @@ pub(super) fn prepare(hook: &Hook, call: &Call, ours: &Ours<'_>) -> Result<Optio
             let missing =
                 |e| Error::os("find the hook", ours.program, &e).hint("install it beside plimsoll-runtime");
             fs::metadata(ours.program).map_err(missing).map_err(fail)?;
-            spec.add_hooks(ours.program, ours.config, &edits).map_err(fail)?;
+            spec.add_hooks(ours, &edits).map_err(fail)?;
         }
     }
     spec.write().map_err(fail)?;

@@ -9,7 +9,8 @@ mod child;
 mod create;
 mod delete;
 pub mod real;
-mod spec;
+pub(crate) mod spec;
+pub mod under;
 mod update;
 mod values;
 
@@ -21,7 +22,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::{Call, Verb};
-use create::{Created, Ours};
+use create::Created;
+use spec::Ours;
 
 use crate::container::State;
 use crate::error::{Error, Result};
@@ -55,58 +57,86 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 fn run(name: &OsStr, call: &Call, args: &[OsString]) -> Result<ExitCode> {
-    let own_config = env::var_os(CONFIG_VARIABLE).map(PathBuf::from);
-    let file = own_config.as_deref().unwrap_or_else(|| Path::new(config::DEFAULT_PATH));
-    let config = Config::load(file);
+    let own_config = own_config();
+    let config = load(own_config.as_deref());
     let configured = config.as_ref().ok().and_then(|config| config.runtime.path.clone());
     let program = real::find(name, configured.as_deref())?;
     if let Some(verb) = call.verb.filter(|_| is_host_root()) {
-        match config.and_then(|config| Hook::new(Roots::default(), config)) {
-            Ok(hook) => {
-                let is_off = hook.store.is_disabled() || Store::at(crate::hook::DEFAULT_RUN).is_disabled();
-                let done = match verb {
-                    _ if is_off => None,
-                    Verb::Create | Verb::Run | Verb::Restore => {
-                        match prepare(&hook, call, own_config.as_deref())? {
-                            Some(created) => Some(create::run(hook, call, args, &program, created)?),
-                            None => None,
-                        }
+        if let Some(hook) = hook(config, "runtime", call.id.as_deref()) {
+            let done = match verb {
+                Verb::Create | Verb::Run | Verb::Restore => {
+                    match prepare(&hook, call, own_config.as_deref())? {
+                        Some(created) => Some(create::run(hook, call, args, &program, created)?),
+                        None => None,
                     }
-                    Verb::Start => {
-                        start(&hook, call)?;
-                        None
-                    }
-                    Verb::Update => update::run(&hook, call, args, &program)?,
-                    Verb::Delete => delete::run(&hook, call, args, &program)?,
-                };
-                if let Some(code) = done {
-                    return Ok(code);
                 }
-            }
-            Err(error) => {
-                // What the policy would have been is not known.
-                let logger = Logger::new(&Config::default());
-                log(&logger, call, "passed through: the configuration cannot be used", &error);
+                Verb::Start => {
+                    start(&hook, call)?;
+                    None
+                }
+                Verb::Update => update::run(&hook, call, args, &program)?,
+                Verb::Delete => delete::run(&hook, call, args, &program)?,
+            };
+            if let Some(code) = done {
+                return Ok(code);
             }
         }
     }
-    Err(real::become_it(&program, args))
+    Err(real::UNDER.become_it(&program, args))
 }
 
-fn prepare(hook: &Hook, call: &Call, config: Option<&Path>) -> Result<Option<Created>> {
-    let prepared = own_hook()
-        .map_err(Failure::from)
-        .and_then(|program| create::prepare(hook, call, &Ours { program: &program, config }));
-    let Failure { class, error } = match prepared {
-        Ok(created) => return Ok(created),
+/// The configuration that a wrapper is told to use.
+pub(crate) fn own_config() -> Option<PathBuf> {
+    env::var_os(CONFIG_VARIABLE).map(PathBuf::from)
+}
+
+/// A wrapper's configuration: its own or the usual one.
+pub(crate) fn load(own: Option<&Path>) -> Result<Config> {
+    Config::load(own.unwrap_or_else(|| Path::new(config::DEFAULT_PATH)))
+}
+
+/// The hook that a wrapper works with; none where it is switched off, or its configuration cannot be used.
+pub(crate) fn hook(config: Result<Config>, stage: &str, id: Option<&str>) -> Option<Hook> {
+    match config.and_then(|config| Hook::new(Roots::default(), config)) {
+        Ok(hook) => {
+            let is_off = hook.store.is_disabled() || Store::at(crate::hook::DEFAULT_RUN).is_disabled();
+            (!is_off).then_some(hook)
+        }
+        Err(error) => {
+            // What the policy would have been is not known.
+            let logger = Logger::new(&Config::default());
+            let message = "passed through: the configuration cannot be used";
+            log(&logger, stage, id, message, &error);
+            None
+        }
+    }
+}
+
+/// What a wrapper's failure means for the container: it starts as it was, unless the policy says otherwise.
+pub(crate) fn settle<T>(
+    hook: &Hook,
+    stage: &str,
+    id: Option<&str>,
+    done: Result<T, Failure>,
+) -> Result<Option<T>> {
+    let Failure { class, error } = match done {
+        Ok(done) => return Ok(Some(done)),
         Err(failure) => failure,
     };
     if hook.config.on_error(class) == OnError::Fail {
-        log(&hook.logger, call, "container refused", &error);
+        log(&hook.logger, stage, id, "container refused", &error);
         return Err(error);
     }
-    log(&hook.logger, call, "container left as it was", &error);
+    log(&hook.logger, stage, id, "container left as it was", &error);
     Ok(None)
+}
+
+fn prepare(hook: &Hook, call: &Call, config: Option<&Path>) -> Result<Option<Created>> {
+    let prepared = own_hook().map_err(Failure::from).and_then(|program| {
+        let ours = Ours { program: &program, config, stages: &create::STAGES, sandbox: None };
+        create::prepare(hook, call, &ours)
+    });
+    settle(hook, "runtime", call.id.as_deref(), prepared).map(Option::flatten)
 }
 
 /// What was touched since the container was created is put right before its workload runs.
@@ -122,23 +152,23 @@ fn start(hook: &Hook, call: &Call) -> Result<()> {
 }
 
 /// Where the hook's program has to be.
-fn own_hook() -> Result<PathBuf> {
+pub(crate) fn own_hook() -> Result<PathBuf> {
     let link = Path::new("/proc/self/exe");
     let own = fs::read_link(link).map_err(|e| Error::os("read", link, &e))?;
     Ok(own.with_file_name(HOOK))
 }
 
 /// Whether this is root of the machine: anybody else's runtime can write neither groups nor records.
-fn is_host_root() -> bool {
+pub(crate) fn is_host_root() -> bool {
     // In a user namespace uid 0 is somebody else outside (user_namespaces(7)).
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     nix::unistd::geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-fn log(logger: &Logger, call: &Call, message: &str, error: &Error) {
+fn log(logger: &Logger, stage: &str, id: Option<&str>, message: &str, error: &Error) {
     let text = error.to_string();
-    let id = call.id.as_deref().unwrap_or("?");
-    logger.log(Level::Error, message, &[("stage", "runtime"), ("container", id), ("errors", &text)]);
+    let fields = [("stage", stage), ("container", id.unwrap_or("?")), ("errors", text.as_str())];
+    logger.log(Level::Error, message, &fields);
 }
 
 /// Says an error of the wrapper's own where an engine looks for it: on standard error, and at the end of `--log`

@@ -14,6 +14,7 @@ use crate::container::bundle::{Cpu, MAX_SPEC};
 use crate::container::{Edits, edits};
 use crate::error::{Error, Result};
 use crate::hook::Stage;
+use crate::record::ContainerId;
 
 /// How long a runtime waits for the hook, in seconds. The hook itself waits for nothing longer than its lock budget.
 const TIMEOUT: u32 = 10;
@@ -24,12 +25,39 @@ const ENV: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 /// The new file's name, but for the process that writes it.
 const NEW: &str = ".config.json.plimsoll-";
 
-/// The stages the hook is put into. Not poststart: the wrapper itself looks again at `start`, before the workload runs.
-const STAGES: [Stage; 2] = [Stage::CreateRuntime, Stage::Poststop];
+/// What a wrapper puts into a bundle.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ours<'a> {
+    /// The hook's program.
+    pub(crate) program: &'a Path,
+    /// The configuration it is to use, where that is not the usual one.
+    pub(crate) config: Option<&'a Path>,
+    /// The stages it is called at.
+    pub(crate) stages: &'a [Stage],
+    /// The sandbox whose virtual machine the container is in.
+    pub(crate) sandbox: Option<&'a ContainerId>,
+}
+
+impl Ours<'_> {
+    /// The list entry of a stage.
+    fn entry(&self, stage: Stage, edits: &Edits) -> Value {
+        let mut args = vec![json!("plimsoll-hook"), json!(stage.name())];
+        if let Some(sandbox) = self.sandbox {
+            args.extend([json!("--sandbox"), json!(sandbox.as_str())]);
+        }
+        if let Some(config) = self.config {
+            args.extend([json!("--config"), json!(config)]);
+        }
+        if stage.is_create() {
+            args.extend([json!("--engine"), json!(edits.text())]);
+        }
+        json!({"path": self.program, "args": args, "env": [ENV], "timeout": TIMEOUT})
+    }
+}
 
 /// A `config.json`.
 #[derive(Debug)]
-pub(super) struct Spec {
+pub(crate) struct Spec {
     file: PathBuf,
     value: Value,
     is_changed: bool,
@@ -47,18 +75,18 @@ struct Glance {
 
 /// A file that was glanced at.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(crate) struct Unread {
     file: PathBuf,
     text: Vec<u8>,
     /// Its annotations.
-    pub(super) annotations: Vec<(String, String)>,
+    pub(crate) annotations: Vec<(String, String)>,
     /// Whether the wrapper has been here before.
-    pub(super) is_edited: bool,
+    pub(crate) is_edited: bool,
 }
 
 impl Unread {
     /// Reads the file.
-    pub(super) fn open(file: &Path) -> Result<Self> {
+    pub(crate) fn open(file: &Path) -> Result<Self> {
         let open = File::open(file).map_err(|e| Error::os("read", file, &e))?;
         let mut text = Vec::with_capacity(32 * 1024);
         open.take(MAX_SPEC + 1).read_to_end(&mut text).map_err(|e| Error::os("read", file, &e))?;
@@ -80,12 +108,12 @@ impl Unread {
     }
 
     /// Reads all of it, and takes out what the wrapper put in when it was here before.
-    pub(super) fn read(self, hook: &Path) -> Result<Spec> {
+    pub(crate) fn read(self, ours: &Ours<'_>) -> Result<Spec> {
         let value = serde_json::from_slice(&self.text);
         let value: Value = value.map_err(|e| not_a_spec(&self.file, &e.to_string()))?;
         let mut spec = Spec { value, file: self.file, is_changed: false };
         if self.is_edited {
-            spec.undo(hook)?;
+            spec.undo(ours.program)?;
         }
         Ok(spec)
     }
@@ -102,12 +130,12 @@ fn is_own(entry: &Value, hook: &Path) -> bool {
 
 impl Spec {
     /// `linux.cgroupsPath`; none where it is empty.
-    pub(super) fn cgroups_path(&self) -> Option<&str> {
+    pub(crate) fn cgroups_path(&self) -> Option<&str> {
         self.value.pointer(edits::CGROUPS_PATH)?.as_str().filter(|path| !path.is_empty())
     }
 
     /// `linux.resources.cpu`.
-    pub(super) fn cpu(&self) -> Result<Cpu> {
+    pub(crate) fn cpu(&self) -> Result<Cpu> {
         match self.value.pointer("/linux/resources/cpu") {
             None | Some(Value::Null) => Ok(Cpu::default()),
             Some(cpu) => Cpu::deserialize(cpu).map_err(|e| not_a_spec(&self.file, &e.to_string())),
@@ -115,13 +143,13 @@ impl Spec {
     }
 
     /// The value at a JSON pointer; none where it is null.
-    pub(super) fn get(&self, pointer: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, pointer: &str) -> Option<&Value> {
         self.value.pointer(pointer).filter(|value| !value.is_null())
     }
 
     /// Puts a value at a JSON pointer, or takes away what is there, and notes what was. Objects on the way to a value are
     /// made.
-    pub(super) fn set(&mut self, pointer: &str, value: Option<Value>, edits: &mut Edits) -> Result<()> {
+    pub(crate) fn set(&mut self, pointer: &str, value: Option<Value>, edits: &mut Edits) -> Result<()> {
         edits.note(pointer, self.get(pointer).cloned());
         self.put(pointer, value)
     }
@@ -132,17 +160,9 @@ impl Spec {
     }
 
     /// Puts the hook at the end of each stage's list: after the engine's own, so that its values stand.
-    pub(super) fn add_hooks(&mut self, hook: &Path, config: Option<&Path>, edits: &Edits) -> Result<()> {
+    pub(crate) fn add_hooks(&mut self, ours: &Ours<'_>, edits: &Edits) -> Result<()> {
         self.is_changed = true;
-        for stage in STAGES {
-            let mut args = vec![json!("plimsoll-hook"), json!(stage.name())];
-            if let Some(config) = config {
-                args.extend([json!("--config"), json!(config)]);
-            }
-            if stage == Stage::CreateRuntime {
-                args.extend([json!("--engine"), json!(edits.text())]);
-            }
-            let entry = json!({"path": hook, "args": args, "env": [ENV], "timeout": TIMEOUT});
+        for stage in ours.stages {
             let no_object = |e: Error| not_a_spec(&self.file, &e.to_string());
             let spec = edits::object(&mut self.value, "the whole").map_err(no_object)?;
             let hooks = spec.entry("hooks").or_insert(Value::Null);
@@ -155,14 +175,14 @@ impl Spec {
             let what = || not_a_spec(&self.file, &format!("hooks.{} is not a list", stage.name()));
             let list = list.ok_or_else(what)?;
             // It may be configured for every container, too.
-            list.retain(|entry| !is_own(entry, hook));
-            list.push(entry);
+            list.retain(|entry| !is_own(entry, ours.program));
+            list.push(ours.entry(*stage, edits));
         }
         Ok(())
     }
 
     /// Takes out the wrapper's hooks, also where they are configured for every container: it does their work itself.
-    pub(super) fn remove_hooks(&mut self, hook: &Path) {
+    pub(crate) fn remove_hooks(&mut self, hook: &Path) {
         for stage in Stage::ALL {
             let list = self.value.get_mut("hooks").and_then(|hooks| hooks.get_mut(stage.name()));
             let Some(list) = list.and_then(Value::as_array_mut) else { continue };
@@ -173,7 +193,7 @@ impl Spec {
     }
 
     /// Notes what was changed, for the next visit.
-    pub(super) fn note(&mut self, edits: &Edits) -> Result<()> {
+    pub(crate) fn note(&mut self, edits: &Edits) -> Result<()> {
         self.is_changed = true;
         edits.leave(&mut self.value).map_err(|e| not_a_spec(&self.file, &e.to_string()))
     }
@@ -187,7 +207,7 @@ impl Spec {
     }
 
     /// Writes the file: whole or not at all, with the mode and the owner it had. A link stays one.
-    pub(super) fn write(&self) -> Result<()> {
+    pub(crate) fn write(&self) -> Result<()> {
         if !self.is_changed {
             return Ok(());
         }

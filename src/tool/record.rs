@@ -63,18 +63,6 @@ pub(super) fn rung(rung: Rung, group: &Group) -> String {
     }
 }
 
-/// Whether the knob holds a CPU identity on this rung.
-pub(super) fn is_identity(rung: Rung, knob: Knob) -> bool {
-    match rung {
-        Rung::Weight => matches!(knob, Knob::Shares | Knob::Weight),
-        Rung::None => false,
-        _ => matches!(
-            knob,
-            Knob::BvtWarp | Knob::Priority | Knob::Expel | Knob::QosLevel | Knob::Offline | Knob::Idle
-        ),
-    }
-}
-
 /// A file's name in its group.
 pub(super) fn file_name(group: &Group, knob: Knob) -> String {
     knob.file(group.version).map_or_else(|| knob.to_string(), str::to_owned)

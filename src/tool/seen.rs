@@ -131,7 +131,7 @@ impl Seen {
     /// The file that holds the container's identity, nearest to the container.
     pub(super) fn identity(&self, record: &Record) -> Option<&File> {
         let holds = |file: &&File| {
-            record::is_identity(record.rung, file.write.knob)
+            record.rung.is_carried_by(file.write.knob)
                 && !matches!(file.write.level, Level::Neighbour | Level::KubeQos)
                 // On the lowest rung the container's own weight is the engine's, unless it is the low one.
                 && (file.write.knob == record.rung.knob().unwrap_or(file.write.knob))

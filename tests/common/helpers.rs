@@ -16,6 +16,7 @@ pub fn dist(name: &str) -> PathBuf {
     let built = match name {
         "plimsoll-hook" => option_env!("CARGO_BIN_EXE_plimsoll-hook"),
         "plimsoll-runtime" => option_env!("CARGO_BIN_EXE_plimsoll-runtime"),
+        "containerd-shim-plimsoll-v2" => option_env!("CARGO_BIN_EXE_containerd-shim-plimsoll-v2"),
         "plimsoll" => option_env!("CARGO_BIN_EXE_plimsoll"),
         _ => None,
     };

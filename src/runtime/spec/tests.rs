@@ -59,8 +59,14 @@ fn config() -> BoxedStrategy<Value> {
     ])
 }
 
+const STAGES: [Stage; 3] = [Stage::Prestart, Stage::CreateRuntime, Stage::Poststop];
+
+fn ours() -> Ours<'static> {
+    Ours { program: HOOK.as_ref(), config: None, stages: &STAGES, sandbox: None }
+}
+
 fn open(file: &Path) -> Result<Spec> {
-    Unread::open(file)?.read(HOOK.as_ref())
+    Unread::open(file)?.read(&ours())
 }
 
 proptest! {
@@ -80,7 +86,7 @@ proptest! {
         spec.set("/linux/resources/cpu/quota", Some(json!(-1)), &mut edits).unwrap();
         spec.set("/linux/resources/unified/cpu.weight", Some(json!("1")), &mut Edits::default()).unwrap();
         spec.put("/linux/resources/unified", None).unwrap();
-        spec.add_hooks(HOOK.as_ref(), None, &edits).unwrap();
+        spec.add_hooks(&ours(), &edits).unwrap();
         spec.note(&edits).unwrap();
         spec.write().unwrap();
         let edited: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
@@ -102,7 +108,7 @@ proptest! {
         let mut edits = Edits::default();
         let _ = spec.set("/linux/resources/cpu/quota", Some(json!(-1)), &mut edits);
         let _ = spec.cpu();
-        if spec.add_hooks(HOOK.as_ref(), None, &edits).is_ok() && spec.note(&edits).is_ok() {
+        if spec.add_hooks(&ours(), &edits).is_ok() && spec.note(&edits).is_ok() {
             spec.write().unwrap();
         }
     }
@@ -117,7 +123,7 @@ fn a_file_left_behind_is_removed() {
     }
     let file = folder.path().join("config.json");
     let mut spec = open(&file).unwrap();
-    spec.add_hooks(HOOK.as_ref(), None, &Edits::default()).unwrap();
+    spec.add_hooks(&ours(), &Edits::default()).unwrap();
     spec.write().unwrap();
     let mut names: Vec<_> =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

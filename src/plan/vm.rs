@@ -1,0 +1,168 @@
+//! A virtual machine in place of a container: what differs in where values go.
+//!
+//! Identity goes to the pod's group, to the machine's own, and to that of the overhead; limits and burst to the pod's,
+//! where the quota is; CPUs to the machine's own and to the overhead's.
+
+use super::Level;
+use super::build::{Builder, Place, weight_knob};
+use super::facts::{CpuTime, Facts, Machine};
+use super::gather::{self, Seen, Sources, cpu_time};
+use super::suppose::{Supposed, inherited, sample};
+use crate::container::vm::is_below;
+use crate::container::{self, Vm};
+use crate::cpuset::CpuSet;
+use crate::error::{Error, Result};
+use crate::kernel::control::{Controller, Knob, Value};
+use crate::kernel::group::Groups;
+use crate::policy::treatment::{Burst, CpusRule, Treatment};
+use crate::record::Who;
+
+/// What a plan has to know of a machine.
+pub(super) fn machine(place: &container::Place, vm: &Vm) -> Machine {
+    let cpu = &place.groups.cpu;
+    let is_there = cpu.exists();
+    let is_moved = vm.engine_path.is_some();
+    Machine {
+        is_there,
+        has_cpu: !is_there || cpu.has(Knob::Shares) || cpu.has(Knob::Weight),
+        is_outside: !is_moved && place.pod.as_ref().is_some_and(|pod| !is_below(cpu, &pod.cpu)),
+        overhead: vm.overhead.clone(),
+        astray: vm.astray.clone(),
+    }
+}
+
+impl Sources<'_> {
+    /// The facts for a machine: its CPU time is its pod's, and what is not there yet is as in the nearest group above.
+    pub(super) fn facts_of_vm(
+        &self,
+        treatment: &Treatment,
+        place: &container::Place,
+        who: &Who,
+        allowed: Option<CpuSet>,
+    ) -> Result<Facts> {
+        let cpu = &place.groups.cpu;
+        let pod = match &place.pod {
+            Some(pod) if pod.cpu.exists() => Some(self.pod(treatment, place, pod)?),
+            Some(pod) => Some(Supposed::default().pod_at(place, pod)),
+            None => None,
+        };
+        let has_files = cpu.has(Knob::Quota);
+        let sample = Some(cpu.clone()).filter(|_| has_files).or_else(|| sample(cpu)).ok_or_else(|| {
+            Error::invalid(
+                format!("the files this kernel gives {}", cpu.dir().display()),
+                "no group of the hierarchy has the cpu controller",
+            )
+        })?;
+        let limited = place.pod.as_ref().map(|pod| &pod.cpu).filter(|pod| pod.exists());
+        let time = match limited {
+            Some(pod) => cpu_time(pod, true)?,
+            None => CpuTime { weight: 0, quota: -1, can_limit: sample.has(Knob::Quota), period: 0, burst: 0 },
+        };
+        let cpus = match (allowed, &place.groups.cpuset) {
+            (_, None) => None,
+            (Some(cpus), Some(_)) => Some(cpus),
+            // An empty list of cgroup v1 is one that nobody has filled in yet.
+            (None, Some(cpuset)) => match gather::allowed(cpuset)? {
+                Some(cpus) if !cpus.is_empty() => Some(cpus),
+                _ => inherited(cpuset)?,
+            },
+        };
+        let seen = Seen {
+            // The pod's other bursts are none: its containers are in the machine.
+            pod: pod.map(|pod| super::facts::PodPlace { other_bursts: 0, ..pod }),
+            cpu: time,
+            memory: -1,
+            cpus,
+            mems: None,
+            burst: super::facts::BurstRule::of(&sample),
+            ladder: self.ladder(treatment, &sample)?,
+        };
+        self.facts_of(seen, treatment, place, who)
+    }
+}
+
+impl Builder<'_> {
+    /// The group that holds the machine's limits: its pod's, or its own where there is none.
+    fn limited(&self, place: &Place<'_>) -> (Level, Groups) {
+        match &place.pod {
+            Some(pod) => (Level::Pod, pod.clone()),
+            None => (Level::Container, place.groups.clone()),
+        }
+    }
+
+    /// Kubelet limits the pod's group, which a machine in the class tree is not below.
+    pub(super) fn carry_of_vm(&mut self, place: &Place<'_>) {
+        if place.tree.is_none() || self.facts.pod.is_none() {
+            return;
+        }
+        let (level, groups) = self.limited(place);
+        let (cpu, why) = (self.facts.cpu, "carried over from the pod's group");
+        self.int(level, &groups, weight_knob(&groups), cpu.weight, why);
+        if cpu.can_limit {
+            self.int(level, &groups, Knob::Period, cpu.period, why);
+            self.int(level, &groups, Knob::Quota, cpu.quota, why);
+        }
+    }
+
+    /// Burst is of use where the quota is, and that is the pod's group.
+    pub(super) fn burst_of_vm(&mut self, place: &Place<'_>, asked: Burst) {
+        let (level, groups) = self.limited(place);
+        let planned = self.writes.iter().find(|w| w.knob == Knob::Quota && w.group == groups.cpu);
+        let quota = planned.and_then(|write| write.value.int()).unwrap_or(self.facts.cpu.quota);
+        if quota < 0 {
+            self.lost.push("burst: the pod has no CPU limit, so there is nothing to burst over".to_owned());
+        } else if let Some((burst, why)) = self.burst_over(quota, asked) {
+            self.int(level, &groups, Knob::Burst, burst, why);
+            self.lost.push(
+                "burst: it relaxes the pod's limit on this node; the limits inside the guest have none"
+                    .to_owned(),
+            );
+        }
+    }
+
+    /// The overhead's CPUs; and as long as the machine has no group, its pod's, so that it is born with them.
+    pub(super) fn cpus_of_vm(&mut self, place: &Place<'_>, cpus: &CpuSet, why: &str) {
+        let Some(vm) = &self.facts.vm else { return };
+        if let Some(overhead) = vm.overhead.as_ref().and_then(|overhead| overhead.cpuset.as_ref()) {
+            self.set(Level::Overhead, Some(overhead), Knob::Cpus, Value::Set(cpus.clone()), why);
+        }
+        let pod = place.pod.as_ref().and_then(|pod| pod.cpuset.as_ref());
+        if let (false, Some(pod)) = (vm.is_there, pod) {
+            let why = format!("{why}; until the machine has its own group");
+            self.set(Level::Pod, Some(pod), Knob::Cpus, Value::Set(cpus.clone()), why);
+        }
+    }
+
+    /// What the machine's place cannot give.
+    pub(super) fn bounds_of_vm(&mut self, place: &Place<'_>) {
+        let Some(vm) = &self.facts.vm else { return };
+        if !vm.has_cpu {
+            // Its tasks are the pod's in that hierarchy.
+            let own = place.groups.cpu.clone();
+            self.writes.retain(|write| write.group != own || write.knob.controller() != Controller::Cpu);
+        }
+        let path = &place.groups.cpu.path;
+        if vm.is_outside {
+            self.lost.push(format!(
+                "placement: the machine is in {path}, outside its pod: the pod's weight, quota and burst do not reach it; \
+                 set sandbox_cgroup_only = true in Kata's configuration"
+            ));
+        }
+        if let Some(overhead) = &vm.overhead {
+            self.lost.push(format!(
+                "placement: the VMM's I/O threads, virtiofsd and the shim are in {}, outside the pod: they have the identity, \
+                 but neither the pod's weight nor its limits; set sandbox_cgroup_only = true in Kata's configuration",
+                overhead.cpu.path
+            ));
+        }
+        if let Some(astray) = &vm.astray {
+            self.lost.push(format!(
+                "placement: the VMM is in {astray}, which is neither the machine's group nor its overhead's; nothing reaches it"
+            ));
+        }
+        if self.treatment.cpus == CpusRule::Allocate && self.facts.pod.is_none() {
+            self.lost
+                .push("cpus: a machine outside Kubernetes has no limit here to count CPUs by".to_owned());
+        }
+    }
+}
