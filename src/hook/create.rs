@@ -154,7 +154,7 @@ impl Hook {
             return Err(self.roll_back(id, &record, &plan, &snapshot, &journals, errors));
         }
         record.errors = errors.iter().map(ToString::to_string).collect();
-        if !held.is_empty() && !subject.is_last() {
+        if !subject.is_done(&held) {
             // The intent stays: whoever comes next does the rest.
             return Ok(report(&record));
         }

@@ -251,7 +251,7 @@ impl Hook {
         };
         match done {
             Ok(report) => {
-                self.report(stage, state, &report);
+                self.report(stage.name(), &state.id, &report);
                 Ok(())
             }
             Err(failure) => self.failed(stage, Some(state), failure),
@@ -268,7 +268,7 @@ impl Hook {
         self.store.load(id).is_ok_and(|record| record.is_some_and(|record| record.is_live()))
     }
 
-    fn report(&self, stage: Stage, state: &State, report: &Report) {
+    fn report(&self, stage: &str, id: &ContainerId, report: &Report) {
         if report.message.is_empty() && report.errors.is_empty() {
             return;
         }
@@ -278,7 +278,7 @@ impl Hook {
             (true, true) => Level::Info,
         };
         let (lost, errors) = (report.lost.join("; "), report.errors.join("; "));
-        let mut fields = vec![("stage", stage.name()), ("container", state.id.as_str())];
+        let mut fields = vec![("stage", stage), ("container", id.as_str())];
         fields.extend(report.fields.iter().map(|(name, value)| (*name, value.as_str())));
         for (name, value) in [("lost", &lost), ("errors", &errors)] {
             if !value.is_empty() {

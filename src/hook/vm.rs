@@ -18,6 +18,9 @@ use crate::policy::treatment::{CpusRule, Treatment};
 use crate::qos::QosClass;
 use crate::record::{ContainerId, Phase, Record, Who};
 
+/// The stage in the log, where no hook but the shim's wrapper is at work.
+const SHIM: &str = "shim";
+
 /// How far a machine is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress<'a> {
@@ -40,8 +43,13 @@ impl Subject<'_> {
         self.machine.and_then(|machine| machine.earlier)
     }
 
-    /// Whether nobody comes after this who could do what is left.
-    pub(super) fn is_last(&self) -> bool {
+    /// Whether nothing is left, or nobody comes after this who could do it. A machine that has no group yet is not known
+    /// yet, either.
+    pub(super) fn is_done(&self, held: &[Write]) -> bool {
+        self.is_last() || (held.is_empty() && self.place.groups.cpu.exists())
+    }
+
+    fn is_last(&self) -> bool {
         self.machine.is_none_or(|machine| machine.is_complete)
     }
 
@@ -191,13 +199,13 @@ impl Hook {
         allowed: Option<CpuSet>,
         treatment: Treatment,
     ) -> Result<()> {
-        self.log_step(id, self.step(id, vm, who, allowed, treatment, None, Progress::default())?);
+        self.report(SHIM, id, &self.step(id, vm, who, allowed, treatment, None, Progress::default())?);
         Ok(())
     }
 
     /// What is left to be done for a machine whose guest has answered.
     pub fn finish_machine(&self, id: &ContainerId, record: &Record) -> Result<()> {
-        self.log_step(id, self.rest_of_machine(id, record)?);
+        self.report(SHIM, id, &self.rest_of_machine(id, record)?);
         Ok(())
     }
 
@@ -205,11 +213,6 @@ impl Hook {
         let progress = Progress { has_answered: true, is_complete: true, earlier: Some(record) };
         let vmm = Vmm::of(&self.roots, record.pid).filter(Vmm::is_up);
         self.go_on(id, record, vmm.as_ref(), progress)
-    }
-
-    fn log_step(&self, id: &ContainerId, report: Report) {
-        let state = State { id: id.clone(), pid: None, bundle: None, annotations: Vec::new() };
-        self.report(Stage::CreateRuntime, &state, &report);
     }
 
     fn go_on(

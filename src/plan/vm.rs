@@ -112,11 +112,8 @@ impl Builder<'_> {
         if quota < 0 {
             self.lost.push("burst: the pod has no CPU limit, so there is nothing to burst over".to_owned());
         } else if let Some((burst, why)) = self.burst_over(quota, asked) {
+            let why = format!("{why}; the limits inside the guest have none");
             self.int(level, &groups, Knob::Burst, burst, why);
-            self.lost.push(
-                "burst: it relaxes the pod's limit on this node; the limits inside the guest have none"
-                    .to_owned(),
-            );
         }
     }
 

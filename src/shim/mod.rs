@@ -38,22 +38,25 @@ fn run(name: &std::ffi::OsStr, args: &[OsString]) -> Result<std::convert::Infall
     let own_config = runtime::own_config();
     let config = runtime::load(own_config.as_deref());
     let shims = config.as_ref().map(|config| config.shim.clone()).unwrap_or_default();
-    let (name, program) = real::find(name, &shims.programs)?;
     let call = Call::read(args);
-    let mut hook = None;
-    if let Some(action) = call.action.filter(|_| shims.is_kata(&name) && is_host_root()) {
-        hook = runtime::hook(config, "shim", call.id.as_deref());
-        if let Some(hook) = &hook {
+    let found = real::find(name, &shims.programs);
+    let is_kata = found.as_ref().map_or(true, |(name, _)| shims.is_kata(name));
+    let action = call.action.filter(|_| is_kata && is_host_root());
+    let hook = action.and_then(|_| runtime::hook(config, "shim", call.id.as_deref()));
+    let error = match (found, &hook) {
+        (Err(error), _) => error,
+        (Ok((_, program)), None) => real::UNDER.become_it(&program, args),
+        (Ok((_, program)), Some(hook)) => {
             let done = match action {
-                Action::Start => prepare::start(hook, &call, own_config.as_deref()),
-                Action::Delete => prepare::delete(hook, &call).map_err(Into::into),
+                Some(Action::Start) => prepare::start(hook, &call, own_config.as_deref()),
+                _ => prepare::delete(hook, &call).map_err(Into::into),
             };
             runtime::settle(hook, "shim", call.id.as_deref(), done)?;
+            real::UNDER.become_it(&program, args)
         }
-    }
-    let error = real::UNDER.become_it(&program, args);
-    // Nobody will give back what a container had that never came to be.
-    if let (Some(hook), Some(Action::Start)) = (&hook, call.action) {
+    };
+    // Nobody else gives back what a container had that never came to be, be it by a wrapper that called this one.
+    if let (Some(hook), Some(Action::Start)) = (&hook, action) {
         prepare::delete(hook, &call)?;
     }
     Err(error)
