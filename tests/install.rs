@@ -15,6 +15,8 @@ mod containerd;
 mod cut;
 #[path = "install/engines.rs"]
 mod engines;
+#[path = "install/kata.rs"]
+mod kata;
 #[path = "install/real.rs"]
 mod real;
 #[path = "install/tree.rs"]

@@ -189,7 +189,7 @@ impl Hook {
     }
 
     /// The same, where it is known whether the container is a sandbox that only waits.
-    fn treatment_as(
+    pub fn treatment_as(
         &self,
         request: &Request,
         who: &Who,

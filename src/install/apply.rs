@@ -15,15 +15,18 @@ use super::{Engine, Node, Wish, disk};
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
 use crate::runtime::real::OWN;
+use crate::shim::real as shim;
 
 /// The programs that go to their folder. The wrapper calls the hook beside itself.
-const PROGRAMS: [&str; 3] = ["plimsoll", "plimsoll-hook", OWN];
+const PROGRAMS: [&str; 4] = ["plimsoll", "plimsoll-hook", OWN, shim::OWN];
 
 /// What was done, or would be.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The engines it is about.
     pub engines: Vec<Engine>,
+    /// Our handlers beside Kata's.
+    pub katas: Vec<String>,
     /// Each thing that was done, or would be.
     pub steps: Vec<String>,
     /// What would change in files, as unified diffs.
@@ -54,6 +57,7 @@ pub fn install(node: &Node, wish: &Wish, from: &Path, is_dry: bool) -> Result<Ou
     for plan in &plans {
         outcome.engines.push(plan.engine);
         outcome.notes.extend(plan.notes.iter().cloned());
+        outcome.katas.extend(plan.shims.iter().map(|(handler, _)| handler.clone()));
         if plan.edits.iter().any(Edit::changes) {
             outcome.changed.push(plan.engine);
             record(&mut new, plan)?;
@@ -234,6 +238,12 @@ fn places(node: &Node, wish: &Wish, from: &Path, plans: &[Plan]) -> Result<Vec<P
         let to = folder.join(plan.wrapper.name());
         if !places.iter().any(|place| place.to == to) {
             places.push(Place { from: Source::Link(OWN.to_owned()), to });
+        }
+    }
+    for (_, link) in plans.iter().flat_map(|plan| &plan.shims) {
+        let to = folder.join(link);
+        if !places.iter().any(|place| place.to == to) {
+            places.push(Place { from: Source::Link(shim::OWN.to_owned()), to });
         }
     }
     for place in &places {

@@ -97,6 +97,7 @@ pub(super) fn plan(node: &Node, wish: &Wish, main: PathBuf, installed: Option<&I
         handler: wish.handler.clone(),
         base,
         wrapper,
+        shims: Vec::new(),
         edits: vec![edit],
         notes,
         check: None,
@@ -112,5 +113,5 @@ pub(super) fn state(node: &Node, main: &Path) -> Result<State> {
         let path = text(runtime.get("runtime_path")).filter(|path| super::is_ours(path))?;
         Some(Handler { name: name.clone(), runtime: path.to_owned(), faults: Vec::new() })
     });
-    Ok(State { handlers: handlers.collect(), default, files: layers.files, off: None })
+    Ok(State { handlers: handlers.collect(), default, files: layers.files, off: None, katas: Vec::new() })
 }

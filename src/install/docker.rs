@@ -90,6 +90,7 @@ pub(super) fn plan(node: &Node, wish: &Wish, main: PathBuf, installed: Option<&I
         handler: wish.handler.clone(),
         base,
         wrapper,
+        shims: Vec::new(),
         edits: vec![edit],
         notes,
         check: None,
@@ -105,7 +106,13 @@ pub(super) fn state(main: &Path) -> Result<State> {
         Some(Handler { name: name.clone(), runtime: path.to_owned(), faults: Vec::new() })
     });
     let files = if main.exists() { vec![main.to_owned()] } else { Vec::new() };
-    Ok(State { handlers: handlers.collect(), default: default_name(&value).to_owned(), files, off: None })
+    Ok(State {
+        handlers: handlers.collect(),
+        default: default_name(&value).to_owned(),
+        files,
+        off: None,
+        katas: Vec::new(),
+    })
 }
 
 /// The containers there are, whether they run or not. A stopped daemon cannot be asked, so its files are.

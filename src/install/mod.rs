@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use apply::{Outcome, install};
-pub use state::{Handler, State};
+pub use state::{Handler, Kata, State};
 pub use uninstall::uninstall;
 pub use wrapper::is_ours;
 
@@ -38,6 +38,7 @@ use self::manifest::Installed;
 use self::plan::Plan;
 use crate::error::{Error, Result};
 use crate::kernel::fs::Roots;
+use crate::policy::config::Shim;
 use crate::programs::Programs;
 use crate::runtime::real::KNOWN;
 
@@ -152,6 +153,8 @@ pub struct Node {
     pub is_live: bool,
     /// The runtime that Plimsoll's own configuration names.
     pub runtime: Option<PathBuf>,
+    /// The shims that it knows.
+    pub shims: Shim,
 }
 
 impl Node {

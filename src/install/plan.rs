@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) base: String,
     /// The wrapper's name in it.
     pub(super) wrapper: Wrapper,
+    /// Our handlers beside Kata's, and the links to our shim that they call.
+    pub(super) shims: Vec<(String, String)>,
     /// The files to be changed, in this order.
     pub(super) edits: Vec<Edit>,
     /// What an operator should know.

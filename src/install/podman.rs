@@ -88,6 +88,7 @@ pub(super) fn plan(node: &Node, wish: &Wish, main: PathBuf, installed: Option<&I
         handler: wish.handler.clone(),
         base,
         wrapper,
+        shims: Vec::new(),
         edits: vec![edit],
         notes,
         check: None,
@@ -103,7 +104,7 @@ pub(super) fn state(node: &Node, main: &Path) -> Result<State> {
         let path = runtime(node, &layers.value, name).filter(|path| super::is_ours(path))?;
         Some(Handler { name: name.clone(), runtime: path, faults: Vec::new() })
     });
-    Ok(State { handlers: handlers.collect(), default, files: layers.files, off: None })
+    Ok(State { handlers: handlers.collect(), default, files: layers.files, off: None, katas: Vec::new() })
 }
 
 /// The containers there are, whether they run or not. Its database is its own, so Podman is asked; that of another tree

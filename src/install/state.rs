@@ -16,6 +16,19 @@ pub struct State {
     pub files: Vec<PathBuf>,
     /// Why nothing passes at all.
     pub off: Option<String>,
+    /// Its handlers of Kata Containers, ours among them.
+    pub katas: Vec<Kata>,
+}
+
+/// A handler of Kata Containers.
+#[derive(Clone, Debug)]
+pub struct Kata {
+    /// Its name.
+    pub name: String,
+    /// Kata's own configuration, where the handler names one.
+    pub config: Option<PathBuf>,
+    /// Whether a pod's annotation may choose where its virtual machine's groups are.
+    pub is_open: bool,
 }
 
 /// A handler that calls our wrapper.

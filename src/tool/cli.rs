@@ -102,6 +102,9 @@ pub(super) struct PlanArgs {
     /// The container's id, where the bundle does not tell
     #[arg(long, value_name = "ID")]
     pub(super) id: Option<String>,
+    /// The bundle is Kata's: plan for the virtual machine of its pod [default: whether our hooks in it say so]
+    #[arg(long, conflicts_with_all = ["file", "state"])]
+    pub(super) vm: bool,
     /// Who names the groups of a manifest's pods [default: found on this node]
     #[arg(long, value_name = "DRIVER", conflicts_with_all = ["bundle", "state"])]
     pub(super) cgroup_driver: Option<DriverArg>,

@@ -9,6 +9,7 @@ use super::paint::{Cell, Paint, Table, Tone, clean};
 use super::seen::{FileState, Seen, State, own};
 use super::stats::Stats;
 use super::status::stats_text;
+use super::vm::Machine;
 use super::{PROBLEM, Said, Session, human, record};
 use crate::annotations::class::Source;
 use crate::annotations::{cpu_burst, cpu_qos, resources};
@@ -26,20 +27,24 @@ const MAX_NAMED: usize = 10;
 pub(super) fn run(session: &Session, args: &ExplainArgs) -> anyhow::Result<Said> {
     let hook = session.hook()?;
     let found = find(&hook, &args.container)?;
-    let seen: Vec<(Record, Seen)> = found
+    let seen: Vec<(Record, Seen, Option<Machine>)> = found
         .into_iter()
         .map(|record| {
-            let seen = Seen::look(&hook, &record);
-            (record, seen)
+            let (seen, machine) = (Seen::look(&hook, &record), Machine::look(&hook, &record));
+            (record, seen, machine)
         })
         .collect();
-    let well = seen.iter().all(|(_, seen)| seen.state == State::Ok);
+    let well = seen.iter().all(|(_, seen, _)| seen.state == State::Ok);
     let code = if well { 0 } else { PROBLEM };
     if args.json {
-        let list: Vec<Json> = seen.iter().map(|(record, seen)| json(record, seen)).collect();
+        let list: Vec<Json> =
+            seen.iter().map(|(record, seen, machine)| json(record, seen, machine.as_ref())).collect();
         return Said::json(&json!({"containers": list}), code);
     }
-    let blocks: Vec<String> = seen.iter().map(|(record, seen)| text(session.paint, record, seen)).collect();
+    let block = |(record, seen, machine): &(Record, Seen, Option<Machine>)| {
+        text(session.paint, record, seen, machine.as_ref())
+    };
+    let blocks: Vec<String> = seen.iter().map(block).collect();
     Ok(Said { text: session.off_notice(&hook) + &blocks.join("\n"), code })
 }
 
@@ -104,7 +109,7 @@ fn asked(record: &Record) -> Vec<(String, String)> {
     annotations.into_iter().filter(|(key, _)| is_ours(key)).collect()
 }
 
-fn text(paint: Paint, record: &Record, seen: &Seen) -> String {
+fn text(paint: Paint, record: &Record, seen: &Seen, machine: Option<&Machine>) -> String {
     let who = &record.who;
     let name = match (&who.namespace, &who.pod, &who.container) {
         (Some(namespace), Some(pod), container) => {
@@ -136,6 +141,7 @@ fn text(paint: Paint, record: &Record, seen: &Seen) -> String {
     if let Some(stats) = Stats::read(&record.groups.cpu) {
         text.push_str(&paint.wrap("  since then", INDENT, &stats_text(stats), Tone::Plain));
     }
+    text.extend(machine.map(|machine| machine.text(paint, INDENT, record)));
     text.push('\n');
     text.push_str(&files(paint, seen));
     if let Some(trouble) = &seen.trouble {
@@ -164,6 +170,12 @@ fn state_text(seen: &Seen, record: &Record) -> (Tone, String) {
             (Tone::Bad, format!("{what}; `plimsoll repair` puts them right; {since}"))
         }
         State::Degraded => (Tone::Warn, format!("degraded: not everything could be given; {since}")),
+        State::Applying if record.is_booting() => (
+            Tone::Warn,
+            format!(
+                "the virtual machine is starting; its hooks, or the start of its next container, do the rest; {since}"
+            ),
+        ),
         State::Applying => (
             Tone::Warn,
             format!("the hook was cut off, or is at work; `plimsoll repair` finishes it; {since}"),
@@ -209,6 +221,7 @@ fn files(paint: Paint, seen: &Seen) -> String {
             FileState::Holds => (Tone::Good, "ok"),
             FileState::Drift => (Tone::Bad, "DRIFT"),
             FileState::NotGiven => (Tone::Warn, "not given"),
+            FileState::ToCome => (Tone::Warn, "to come"),
             FileState::Theirs => (Tone::Dim, "others' group"),
             FileState::Gone => (Tone::Bad, "gone"),
         };
@@ -239,6 +252,9 @@ fn files(paint: Paint, seen: &Seen) -> String {
 
 /// What the placement costs and brings, and where it shows already.
 fn consequences(record: &Record) -> Vec<String> {
+    if record.vm.is_some() {
+        return super::vm::consequences(record);
+    }
     if record.tree.as_ref().is_some_and(|tree| tree.to.is_empty()) {
         return vec![
             "the runtime made the container's groups in Plimsoll's tree, in every hierarchy: `exec` joins them, `update` writes them".to_owned(),
@@ -276,7 +292,7 @@ fn consequences(record: &Record) -> Vec<String> {
     lines
 }
 
-fn json(record: &Record, seen: &Seen) -> Json {
+fn json(record: &Record, seen: &Seen, machine: Option<&Machine>) -> Json {
     let asked: serde_json::Map<String, Json> =
         asked(record).into_iter().map(|(k, v)| (k, Json::from(v))).collect();
     json!({
@@ -293,6 +309,7 @@ fn json(record: &Record, seen: &Seen) -> Json {
         "consequences": consequences(record),
         "stats": Stats::read(&record.groups.cpu),
         "is_cut_off": record.phase == Phase::Applying,
+        "vm": machine,
         "record": record,
     })
 }

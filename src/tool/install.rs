@@ -15,11 +15,13 @@ use crate::programs;
 impl Session {
     /// The node, as the installer sees it.
     pub(super) fn node(&self) -> anyhow::Result<Node> {
+        let config = Config::load(&self.config)?;
         Ok(Node {
+            shims: config.shim,
+            runtime: config.runtime.path,
             roots: self.roots.clone(),
             programs: self.programs(),
             is_live: self.is_live,
-            runtime: Config::load(&self.config)?.runtime.path,
         })
     }
 }
@@ -116,11 +118,23 @@ fn use_it(paint: Paint, outcome: &Outcome, wish: &Wish) -> String {
             Engine::Containerd | Engine::Crio => {}
         }
     }
-    if outcome.engines.iter().any(|engine| engine.is_kubernetes()) && !wish.is_default {
-        say(&format!("Pods take it by `runtimeClassName: {name}`, once the cluster has this:"));
+    let by_class = outcome.engines.iter().any(|engine| engine.is_kubernetes()) && !wish.is_default;
+    let names = by_class.then_some(name).into_iter().chain(&outcome.katas);
+    for name in names {
+        let what = if name == &wish.handler { "Pods take it" } else { "Kata's pods take theirs" };
+        text.push_str(&paint.wrap(
+            "",
+            3,
+            &format!("{what} by `runtimeClassName: {name}`, once the cluster has this:"),
+            Tone::Plain,
+        ));
         text.push_str(&format!(
             "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata:\n  name: {name}\nhandler: {name}\n"
         ));
+        if name != &wish.handler {
+            let more = "Give it the overhead and scheduling of the RuntimeClass that they have now.";
+            text.push_str(&paint.wrap("", 3, more, Tone::Plain));
+        }
     }
     text
 }

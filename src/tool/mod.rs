@@ -17,6 +17,7 @@ mod seen;
 mod stats;
 mod status;
 mod switch;
+mod vm;
 
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;

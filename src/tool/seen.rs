@@ -17,6 +17,8 @@ pub(super) enum FileState {
     Holds,
     /// Somebody changed it.
     Drift,
+    /// To be written when a virtual machine has the group, or its guest has answered.
+    ToCome,
     /// The kernel never took the planned value; the record's errors say why.
     NotGiven,
     /// A group of others, which has its own reasons to change.
@@ -88,7 +90,11 @@ impl Seen {
             let write = done.write.clone();
             let now = write.group.read(write.knob).ok().flatten();
             let drifted = drift.iter().find(|d| d.group == write.group && d.knob == write.knob);
+            let is_to_come = record.phase == Phase::Applying && done.after.is_none();
             let state = match (&now, drifted) {
+                _ if record.vm.is_some() && is_to_come && !write_holds(&write, now.as_ref()) => {
+                    FileState::ToCome
+                }
                 (None, _) => FileState::Gone,
                 (_, Some(_)) => FileState::Drift,
                 _ if matches!(write.level, Level::Neighbour | Level::KubeQos) => FileState::Theirs,
@@ -140,6 +146,10 @@ impl Seen {
             record.treatment.identity.is_some_and(|identity| identity < 0 || record.rung.is_hierarchical());
         self.files.iter().filter(|_| treated).filter(holds).max_by_key(|file| file.write.level)
     }
+}
+
+fn write_holds(write: &Write, now: Option<&Value>) -> bool {
+    now.is_some_and(|now| write.knob.reads_back_as(&write.value, now))
 }
 
 impl File {

@@ -19,7 +19,7 @@ pub(super) fn shipped() -> &'static Path {
             return folder.into();
         }
         // Of a debug build most is not the program, and an installation copies and syncs all of it.
-        let programs = ["plimsoll", "plimsoll-hook", "plimsoll-runtime"];
+        let programs = ["plimsoll", "plimsoll-hook", "plimsoll-runtime", "containerd-shim-plimsoll-v2"];
         let top = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let stamp = programs.map(|name| fs::metadata(dist(name)).unwrap().mtime_nsec().to_string()).join("-");
         let folder = top.join(format!("shipped-{stamp}"));

@@ -545,3 +545,122 @@ fn the_kill_switch_passes_everything_through() {
     assert_eq!(fs::read(dir.join("config.json")).unwrap(), before);
     assert_eq!(node.seen()[3..], ["0", "0"]);
 }
+
+fn plimsoll(node: &Node, args: &[&str]) -> (Ran, Value) {
+    let config = node.sandbox.config_path();
+    let args = [&["--config", config.to_str().unwrap()], args, &["--json"]].concat();
+    let ran = node.sandbox.command(dist("plimsoll"), &args);
+    let said = serde_json::from_str(&ran.stdout).unwrap_or_default();
+    (ran, said)
+}
+
+/// What `plan` shows of a list of writes: level, group, knob and value.
+fn planned(writes: &Value) -> Vec<String> {
+    let line = |write: &Value| {
+        let group = write["group"]["path"].as_str().or(write["group"].as_str()).unwrap();
+        let value = if write["value"].is_null() { &write["planned"] } else { &write["value"] };
+        format!("{} {group} {} {value}", write["level"], write["knob"])
+    };
+    let mut lines: Vec<String> = writes.as_array().unwrap().iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn the_plan_shown_is_the_plan_applied() {
+    let mut node = Node::new("shim-plan", "[class.BE]\nplacement = \"keep\"\n");
+    node.kubelets_pod();
+    let dir = node.bundle("sb1", Some("BE"), json!({}));
+    let (ran, said) = plimsoll(&node, &["plan", "--vm", dir.to_str().unwrap()]);
+    ran.ok();
+    let before = planned(&said["containers"][0]["writes"]);
+    assert!(before.iter().any(|line| line.contains("pod1 \"idle\"")), "{before:?}");
+    node.started("sb1");
+    // The hooks in it say that it is Kata's now.
+    let (ran, said) = plimsoll(&node, &["plan", dir.to_str().unwrap()]);
+    ran.ok();
+    assert_eq!(planned(&said["containers"][0]["writes"]), before);
+    let (ran, said) = plimsoll(&node, &["explain", "sb1"]);
+    assert_eq!((ran.status.code(), &said["containers"][0]["state"]), (Some(1), &"applying".into()));
+    assert!(said["containers"][0]["files"].to_string().contains("to-come"), "{said}");
+    let vmm = node.boot(&format!("{}/kata_sb1", node.pod()));
+    for stage in ["prestart", "poststart"] {
+        node.hooks(stage, "sb1", vmm);
+    }
+    let (ran, said) = plimsoll(&node, &["explain", "sb1"]);
+    ran.ok();
+    assert_eq!(planned(&said["containers"][0]["record"]["writes"]), before);
+    assert_eq!(said["containers"][0]["state"], "ok");
+}
+
+#[test]
+fn explain_shows_the_machine_and_who_asks_for_something_else() {
+    let mut node = Node::new("shim-explain", "");
+    node.kubelets_pod();
+    node.bundle("sb1", Some("LS"), json!({}));
+    node.started("sb1");
+    let vmm = node.boot(&format!("{}/kata_sb1", node.pod()));
+    node.hooks("prestart", "sb1", vmm);
+    for (id, class) in [("same", Some("LS")), ("other", Some("BE")), ("none", None)] {
+        node.bundle(id, class, json!({}));
+        node.started(id);
+    }
+    let (ran, said) = plimsoll(&node, &["explain", "default/pod"]);
+    ran.ok();
+    let machine = &said["containers"][0]["vm"];
+    assert_eq!(machine["vmm"], vmm);
+    let threads = machine["threads"].as_array().unwrap();
+    assert!(
+        threads.iter().all(|threads| threads["covered"] == "whole" && threads["pid"] == vmm),
+        "{machine}"
+    );
+    assert_eq!(
+        machine["others"],
+        json!([{"container": "none", "asks": null}, {"container": "other", "asks": "BE"}])
+    );
+    // A VMM that is somewhere else is shown with what does not reach it.
+    let elsewhere = node.sandbox.group("elsewhere");
+    for hierarchy in cgroup::hierarchies() {
+        fs::create_dir_all(hierarchy.dir(&elsewhere)).unwrap();
+    }
+    fill(&elsewhere);
+    for hierarchy in cgroup::hierarchies() {
+        fs::write(hierarchy.dir(&elsewhere).join("cgroup.procs"), vmm.to_string()).unwrap();
+    }
+    let text = node.sandbox.command(
+        dist("plimsoll"),
+        &["--config", node.sandbox.config_path().to_str().unwrap(), "explain", "sb1"],
+    );
+    assert!(
+        text.stdout.contains("by nothing") && text.stdout.contains("sandbox_cgroup_only"),
+        "{}",
+        text.stdout
+    );
+}
+
+/// A machine whose hooks never came is finished by a repair, once it has had its time; one that is gone is given back.
+#[test]
+fn repair_knows_machines() {
+    let mut node = Node::new("shim-repair", "[class.BE]\nplacement = \"keep\"\n");
+    node.kubelets_pod();
+    node.bundle("sb1", Some("BE"), json!({}));
+    node.started("sb1");
+    let group = format!("{}/kata_sb1", node.pod());
+    node.boot(&group);
+    assert_eq!(invariants::repaired(&node.sandbox).done, [""; 0]);
+    let file = node.sandbox.run_dir().join("containers/sb1.applying");
+    let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    record["created"] = 1.into();
+    fs::write(&file, record.to_string()).unwrap();
+    let repaired = invariants::repaired(&node.sandbox);
+    assert!(repaired.done[0].contains("finished what was cut off"), "{repaired:?}");
+    assert_eq!(node.kept(), ["sb1.json"]);
+    assert_eq!(cgroup::read(&node.pod(), "cpu.idle").as_deref(), Some("1"));
+    assert_eq!(invariants::repaired(&node.sandbox).done, [""; 0]);
+    // Neither hook nor `delete` was called.
+    node.end(&group);
+    fs::remove_dir_all(node.folder("sb1")).unwrap();
+    assert_eq!(invariants::repaired(&node.sandbox).done.len(), 1);
+    assert_eq!(cgroup::read(&node.pod(), "cpu.idle").as_deref(), Some("0"));
+    invariants::nothing_left(&node.sandbox);
+}

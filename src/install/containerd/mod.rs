@@ -1,6 +1,7 @@
 //! containerd's CRI plugin: a handler in its table of runtimes.
 
 mod files;
+mod kata;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use self::files::Files;
+use self::kata::Kata;
 use self::verify::{Asked, Expected};
 use super::document::{Keys, Syntax, get};
 use super::manifest::Installed;
@@ -144,7 +146,25 @@ pub(super) fn plan(node: &Node, wish: &Wish, main: PathBuf, installed: Option<&I
     if wish.is_default {
         settings.push((under(&["default_runtime_name"]), json!(wish.handler)));
     }
-    let mut edit = Edit::of(&target, Syntax::Toml, HEAD, &settings, vec![handler])?;
+    let mut owned = vec![handler];
+    let runtimes = table(setup.cri.get("runtimes"));
+    let (katas, left) = Kata::all(node, &runtimes, &wish.handler);
+    notes.extend(left);
+    for kata in &katas {
+        let there = runtimes.get(&kata.handler).map(|found| table(Some(found)));
+        if there.as_ref().is_some_and(|there| !kata::is_ours(there)) {
+            return Err(Error::invalid(
+                format!("containerd handler {}", kata.handler),
+                "is there already and does not call our shim",
+            )
+            .hint("take another name with --runtime-class"));
+        }
+        let there = there.map(|table| Handler { name: kata.handler.clone(), table });
+        let keys = under(&["runtimes", &kata.handler]);
+        settings.push((keys.clone(), Value::Object(kata.wanted(there.as_ref(), &wish.bin_dir))));
+        owned.push(keys);
+    }
+    let mut edit = Edit::of(&target, Syntax::Toml, HEAD, &settings, owned)?;
     if is_drop_in {
         edit = edit.drop_in();
     }
@@ -153,6 +173,7 @@ pub(super) fn plan(node: &Node, wish: &Wish, main: PathBuf, installed: Option<&I
         base: base.name.clone(),
         binary,
         is_default: wish.is_default,
+        katas: katas.iter().map(|kata| kata.handler.clone()).collect(),
     };
     let check = asked.map(|asked| asked.check(expected));
     Ok(Plan {
@@ -161,6 +182,7 @@ pub(super) fn plan(node: &Node, wish: &Wish, main: PathBuf, installed: Option<&I
         handler: wish.handler.clone(),
         base: base.name,
         wrapper,
+        shims: katas.into_iter().map(|kata| (kata.handler, kata.link)).collect(),
         edits: vec![edit],
         notes,
         check,
@@ -207,7 +229,9 @@ pub(super) fn state(node: &Node, main: &Path) -> Result<State> {
     let mut handlers = Vec::new();
     for (name, found) in &runtimes {
         let handler = Handler { name: name.clone(), table: table(Some(found)) };
-        let Some(runtime) = handler.runtime().filter(|path| super::is_ours(path)) else { continue };
+        let shim = text(handler.table.get(kata::PATH)).filter(|_| kata::is_ours(&handler.table));
+        let runtime = handler.runtime().filter(|path| super::is_ours(path)).or(shim);
+        let Some(runtime) = runtime else { continue };
         let patterns = found.get("pod_annotations").and_then(Value::as_array).into_iter().flatten();
         let missing = annotations::missing(&patterns.filter_map(Value::as_str).collect::<Vec<_>>());
         let mut faults = Vec::new();
@@ -219,13 +243,16 @@ pub(super) fn state(node: &Node, main: &Path) -> Result<State> {
         let systemd =
             |handler: &Handler| get(&Value::Object(handler.table.clone()), &["options", SYSTEMD]).cloned();
         let is_on = |value: Option<Value>| value.and_then(|value| value.as_bool()).unwrap_or_default();
-        if let Some(base) =
-            setup.handler(base).filter(|base| is_on(systemd(base)) != is_on(systemd(&handler)))
+        if let Some(base) = setup
+            .handler(base)
+            .filter(|_| shim.is_none())
+            .filter(|base| is_on(systemd(base)) != is_on(systemd(&handler)))
         {
             faults.push(format!("its {SYSTEMD} is not that of {}", base.name));
         }
         handlers.push(state::Handler { name: name.clone(), runtime: runtime.to_owned(), faults });
     }
     let off = setup.files.off();
-    Ok(State { handlers, default: setup.default_name().to_owned(), files: setup.files.paths(), off })
+    let katas = kata::state(node, &runtimes);
+    Ok(State { katas, handlers, default: setup.default_name().to_owned(), files: setup.files.paths(), off })
 }

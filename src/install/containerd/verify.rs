@@ -20,6 +20,8 @@ pub(super) struct Expected {
     pub(super) base: String,
     pub(super) binary: String,
     pub(super) is_default: bool,
+    /// Our handlers beside Kata's.
+    pub(super) katas: Vec<String>,
 }
 
 /// containerd's word before anything is changed.
@@ -115,6 +117,11 @@ fn compare(old: &Value, new: &Value, expected: &Expected) -> std::result::Result
     if let Some(missing) = annotations::missing(&patterns).first() {
         return Err(format!("{} does not pass {missing} on", expected.handler));
     }
+    for kata in &expected.katas {
+        if !runtimes.get(kata).and_then(Value::as_object).is_some_and(super::kata::is_ours) {
+            return Err(format!("{kata} does not call our shim"));
+        }
+    }
     if expected.is_default && text(is.get("default_runtime_name")) != Some(&expected.handler) {
         return Err(format!("the default handler is not {}", expected.handler));
     }
@@ -124,6 +131,7 @@ fn compare(old: &Value, new: &Value, expected: &Expected) -> std::result::Result
         }
         if let Some(runtimes) = table.get_mut("runtimes").and_then(Value::as_object_mut) {
             runtimes.remove(&expected.handler);
+            expected.katas.iter().for_each(|kata| drop(runtimes.remove(kata)));
         }
     }
     let whole = |all: &Value, cri: Map<String, Value>| {

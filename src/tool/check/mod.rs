@@ -2,6 +2,7 @@
 
 mod engines;
 mod files;
+mod kata;
 mod kernel;
 mod runtimes;
 
@@ -65,6 +66,7 @@ pub(super) fn run(session: &Session, as_json: bool) -> anyhow::Result<Said> {
     files::check(session, &config, &mut lines);
     runtimes::check(session, &mut lines);
     engines::check(session, &mut lines);
+    kata::check(session, &mut lines);
     let Lines(lines) = lines;
     let code = if lines.iter().any(|line| line.mark == Mark::Bad) { PROBLEM } else { 0 };
     if as_json {

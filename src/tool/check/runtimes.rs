@@ -13,7 +13,13 @@ struct Known {
     since: Option<((u32, u32), &'static str)>,
 }
 
-const KNOWN: [Known; 9] = [
+/// Kata's first version that runs `createRuntime` hooks for the containers of a pod, too.
+const KATA: ((u32, u32), &str) = (
+    (3, 5),
+    "runs createRuntime hooks for a pod's sandbox only; containerd-shim-plimsoll uses prestart, hooks of your own must too",
+);
+
+const KNOWN: [Known; 10] = [
     Known {
         name: "runc",
         is_runtime: true,
@@ -29,7 +35,8 @@ const KNOWN: [Known; 9] = [
         is_runtime: true,
         since: Some(((0, 6), "runs createRuntime hooks too late or not at all; update it")),
     },
-    Known { name: "kata-runtime", is_runtime: true, since: None },
+    Known { name: "kata-runtime", is_runtime: true, since: Some(KATA) },
+    Known { name: "containerd-shim-kata-v2", is_runtime: true, since: Some(KATA) },
     Known { name: "containerd", is_runtime: false, since: None },
     Known { name: "crio", is_runtime: false, since: None },
     Known { name: "dockerd", is_runtime: false, since: None },

@@ -7,13 +7,13 @@ use oci_spec::runtime::{Hook as OciHook, LinuxCpu, Spec};
 use super::{Subject, read};
 use crate::container::bundle::Cpu;
 use crate::container::kube::Driver;
-use crate::container::{Place, State, edits, place};
+use crate::container::{Place, Role, Sandbox, State, Vm, bundle, edits, place};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::kernel::group::Groups;
 use crate::plan::Mover;
 use crate::plan::suppose::Supposed;
-use crate::record::{ContainerId, Phase, Record};
+use crate::record::{ContainerId, Phase, Record, Who};
 use crate::tool::Session;
 
 /// The container of a bundle.
@@ -22,6 +22,7 @@ pub(super) fn of_bundle(
     hook: &Hook,
     dir: &Path,
     id: Option<&str>,
+    is_vm: bool,
 ) -> anyhow::Result<Subject> {
     let (file, spec) = load(dir)?;
     let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
@@ -34,7 +35,62 @@ pub(super) fn of_bundle(
     };
     let annotations = annotations(&spec);
     let state = State { id, pid: None, bundle: Some(dir.display().to_string()), annotations };
+    if is_vm || own_args(&spec).iter().any(|arg| arg == "--sandbox") {
+        return Ok(machine(session, hook, state, &spec)?);
+    }
     Ok(subject(session, hook, &state, &file, &spec)?)
+}
+
+/// The virtual machine of a container's pod.
+fn machine(session: &Session, hook: &Hook, state: State, spec: &Spec) -> Result<Subject> {
+    let Sandbox { id, role } = state.sandbox()?;
+    let mut notes = Vec::new();
+    let mut state = State { id, ..state };
+    if role == Role::Workload {
+        notes.push(format!(
+            "its pod is a virtual machine, treated as a whole: this is that of sandbox {}",
+            state.id
+        ));
+        let of_sandbox = state.bundle.as_deref().map(|own| Path::new(own).with_file_name(state.id.as_str()));
+        let annotations = of_sandbox.and_then(|dir| bundle::annotations(dir.to_str()?).ok());
+        match annotations {
+            Some(annotations) => state.annotations = annotations,
+            None => {
+                notes.push("its sandbox's bundle is not there; its own annotations stand for that".to_owned())
+            }
+        }
+    }
+    let treated = treated(hook, &state.id, None);
+    let path = cgroups_path(spec).unwrap_or_default();
+    let vm = match treated.as_ref().and_then(|record| record.vm.clone()) {
+        Some(vm) => vm,
+        None => Vm::new(&path)?,
+    };
+    let place = vm.place(&session.roots, &state.id, None)?;
+    if !place.groups.cpu.exists() {
+        notes.push(
+            "the machine's group is not there yet, and Kata may give it another name; what its pod's group gets is written before the machine is started".to_owned(),
+        );
+    }
+    let driver = if path.starts_with('/') { Driver::Cgroupfs } else { Driver::Systemd };
+    Ok(Subject {
+        title: format!("virtual machine of {}", title(&state)),
+        who: Who { container: None, ..state.who() },
+        annotations: state.annotations,
+        place: Ok(place),
+        mover: Mover::Runtime(driver),
+        supposed: Supposed::default(),
+        treated,
+        notes,
+    })
+}
+
+/// The arguments of our hooks in a bundle.
+fn own_args(spec: &Spec) -> Vec<String> {
+    let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.prestart().clone()).unwrap_or_default();
+    let ours =
+        hooks.iter().filter(|hook| hook.path().file_name().is_some_and(|name| name == "plimsoll-hook"));
+    ours.flat_map(|hook| hook.args().clone().unwrap_or_default()).collect()
 }
 
 /// The container of a state.

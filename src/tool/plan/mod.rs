@@ -13,6 +13,7 @@ use std::path::Path;
 use super::cli::PlanArgs;
 use super::{PROBLEM, Said, Session};
 use crate::container::Place;
+use crate::container::state::is_sandbox;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::kernel::control::{Knob, Value};
@@ -64,7 +65,7 @@ struct Planned {
 pub(super) fn run(session: &Session, args: &PlanArgs) -> anyhow::Result<Said> {
     let hook = session.hook()?;
     let subjects = match (&args.from.bundle, &args.from.state, &args.from.file) {
-        (Some(dir), ..) => vec![bundle::of_bundle(session, &hook, dir, args.id.as_deref())?],
+        (Some(dir), ..) => vec![bundle::of_bundle(session, &hook, dir, args.id.as_deref(), args.vm)?],
         (_, Some(file), _) => vec![bundle::of_state(session, &hook, &read(file)?)?],
         (_, _, Some(file)) => {
             manifest::read(session, &text(file)?, &file.display().to_string(), args.cgroup_driver)?
@@ -110,7 +111,8 @@ fn consider(hook: &Hook, subject: &Subject) -> Outcome {
     }
     let mut who = subject.who.clone();
     who.pod_uid.clone_from(&place.pod_uid);
-    let treatment = hook.treatment(&request, &subject.annotations, &who, place.kube_qos);
+    let is_waiting = place.vm.is_none() && is_sandbox(&subject.annotations);
+    let treatment = hook.treatment_as(&request, &who, place.kube_qos, is_waiting);
     let Some(treatment) = treatment else {
         return Outcome::Untouched("nothing it asks for leads to a treatment".to_owned());
     };
