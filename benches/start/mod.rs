@@ -6,6 +6,7 @@
 
 mod direct;
 mod one;
+mod shim;
 
 use std::fs;
 
@@ -44,11 +45,17 @@ pub(crate) fn run(rounds: usize) -> Section {
     let at_once = at_once(&exec, &wrapped, rounds.div_ceil(4), &mut dice);
     let placed = wrapped.log().lines().filter(|line| line.contains("container placed")).count();
     let acts = acts(&plain);
+    let (shims, machines) = shim::run(rounds, &mut dice);
 
     let mut doubts = Vec::new();
     if placed < 2 * rounds || !acts {
         doubts.push(format!(
             "Only {placed} containers were placed: these are not the figures of a wrapper and hooks that act."
+        ));
+    }
+    if machines < 2 * rounds {
+        doubts.push(format!(
+            "Only {machines} virtual machines were placed: these are not the figures of a shim that acts."
         ));
     }
     for (n, node) in &many {
@@ -83,6 +90,12 @@ pub(crate) fn run(rounds: usize) -> Section {
             1.1,
             2,
         ),
+        Goal::at_most(
+            "a shim's start, sandbox of a Kata pod, LS: more wall time than the shim alone, ms",
+            Figure::difference(&named(&shims, shim::SANDBOX).of(wall), &named(&shims, shim::ALONE).of(wall)),
+            3.0,
+            1,
+        ),
     ];
     Section {
         name: "start",
@@ -108,6 +121,7 @@ pub(crate) fn run(rounds: usize) -> Section {
                 1.0,
                 "ms",
             ),
+            table("One start of a Kata shim", &shims, shim::CHEAPEST, 1.0, "ms"),
         ],
         goals,
         doubts,
@@ -118,6 +132,7 @@ pub(crate) fn run(rounds: usize) -> Section {
             "whole": series(&whole, NOOP_HOOKS), "whole_against_wrapper": series(&whole, NOOP_WRAPPER),
             "whole_against_runc": series(&whole, PLAIN),
             "direct": series(&direct, NOOP), "at_once": series(&at_once, ""),
+            "shim": series(&shims, shim::CHEAPEST), "machines": machines,
         }),
     }
 }

@@ -103,7 +103,7 @@ fn runc(sandbox: &Sandbox, verb: &str, id: &str) {
 }
 
 /// User and system time of all that has ended below us.
-fn children_cpu_ms() -> f64 {
+pub(super) fn children_cpu_ms() -> f64 {
     let used = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
     (used.user_time().num_microseconds() + used.system_time().num_microseconds()) as f64 / 1e3
 }

@@ -32,6 +32,8 @@ pub enum Helper {
     Prober,
     /// The runtime wrapper that does nothing but become runc.
     Exec,
+    /// The shim that does nothing, and its wrapper that does nothing but become it.
+    Shim,
     /// Runs a program and tells its wall time, CPU time and memory: see the head of `spawn.c`.
     Spawn,
 }
@@ -39,11 +41,12 @@ pub enum Helper {
 impl Helper {
     /// The program, built on first use into `test-helpers/` of the target folder.
     pub fn path(self) -> PathBuf {
-        static BUILT: [OnceLock<PathBuf>; 4] = [const { OnceLock::new() }; 4];
+        static BUILT: [OnceLock<PathBuf>; 5] = [const { OnceLock::new() }; 5];
         let (slot, name, source) = match self {
             Self::Noop => (0, "noop", include_str!("../helpers/noop.c")),
             Self::Prober => (1, "prober", include_str!("../helpers/prober.c")),
             Self::Exec => (3, "exec", include_str!("../helpers/exec.c")),
+            Self::Shim => (4, "shim", include_str!("../helpers/shim.c")),
             Self::Spawn => (2, "spawn", include_str!("../helpers/spawn.c")),
         };
         BUILT[slot].get_or_init(|| build(name, source)).clone()
