@@ -1,6 +1,6 @@
 # On a fresh Debian machine, as root, every target installs what it needs. The work is done by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help build test lab lab-shell demo bench bench-start bench-colocation bench-burst bench-knobs bench-deps lint deps lab-deps engines fetch clean
+.PHONY: help build test test-kata guest-kernel lab lab-shell demo bench bench-start bench-colocation bench-burst bench-knobs bench-deps lint deps lab-deps engines fetch clean
 SHELL := /bin/bash
 
 # What the tests and the benchmark run: the binaries that are shipped, not those of a debug build.
@@ -20,9 +20,18 @@ build: deps ## the static release binaries, in target/dist/
 engines: deps ## the container engines the tests run, in target/engines/
 	@scripts/engines
 
-test: build engines lab-deps ## build, then run every test, in the lab too (root: the tests start real containers)
+test: build engines lab-deps guest-kernel ## build, then run every test, in the lab too (root: the tests start real containers)
 	@result=0; $(RUST) cargo test --locked $(TEST_ARGS) || result=1; \
 	$(if $(TEST_ARGS),,lab/run || result=1;) exit $$result
+
+# Nothing of Kata's is here: it is tested with a stand-in for its shim, and so by whoever has a real one.
+test-kata: build engines ## the checks of Kata with a real one: make test-kata KATA_SHIM=/path [KATA_CONFIG=/path] [CONTAINERD=/path]
+	@KATA_SHIM="$(KATA_SHIM)" KATA_CONFIG="$(KATA_CONFIG)" $(if $(CONTAINERD),CONTAINERD="$(CONTAINERD)") \
+	$(RUST) cargo test --locked --test kata_vm -- --include-ignored --exact real::a_real_kata_is_treated
+
+# Debian's, as the lab's guests have it: what the virtual machines of the tests boot.
+guest-kernel: lab-deps
+	@[ -e target/guest-kernel/vmlinuz ] || lab/run --kernel target/guest-kernel/vmlinuz
 
 lab: build engines lab-deps ## the tests inside real guest kernels under QEMU (GUEST="v2 v1": only those)
 	@lab/run $(GUEST)
@@ -67,4 +76,4 @@ fetch: deps
 
 clean: ## remove everything that was built
 	@$(RUST) cargo clean
-	@rm -rf target/dist target/bench target/engines target/lab
+	@rm -rf target/dist target/bench target/engines target/guest-kernel target/lab

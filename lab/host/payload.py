@@ -84,10 +84,12 @@ def build(
     top: pathlib.Path,
     cache: pathlib.Path,
     tests: set[str],
+    kernel: pathlib.Path,
     modules: list[pathlib.Path],
     runtimes: list[pathlib.Path],
 ) -> pathlib.Path:
-    """Makes the disk, with these test programs, kernel modules, and runtimes that are not in the guests' systems."""
+    """Makes the disk, with these test programs, a kernel for guests of the guests, kernel modules, and runtimes that are
+    not in the guests' systems."""
     folder = cache / "payload"
     image = cache / "payload.img"
     helpers = cache / "helpers"
@@ -98,6 +100,7 @@ def build(
             shutil.copy2(binary, new / "bin")
         for name, program in test_programs(top, tests).items():
             debian.call("strip", "-o", new / "tests" / name, program)
+        shutil.copy2(kernel, new / "vmlinuz")
         for module in modules:
             shutil.copy2(module, new / "modules")
         for runtime in runtimes:

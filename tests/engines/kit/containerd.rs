@@ -42,6 +42,11 @@ impl Containerd {
     fn start_in(node: Node, suite: Suite, runtime: &str, options: &[&str]) -> Self {
         node.write("/etc/containerd/config.toml", &config(suite, runtime));
         let before = node.install("containerd", options);
+        Self::run(node, before)
+    }
+
+    /// Starts one as it is configured in a node, with [`IMAGE`] in it.
+    pub fn run(node: Node, before: Files) -> Self {
         let daemon = daemon(&node);
         let cri = Cri::new(&node.path("/run/containerd/containerd.sock"));
         let engine = Self { daemon, cri, before, node };
@@ -90,19 +95,25 @@ fn daemon(node: &Node) -> Child {
     node.command("containerd", &[]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
+/// The name of the plugin whose table has the runtimes.
+pub fn plugin(suite: Suite) -> &'static str {
+    match suite {
+        Suite::Bookworm | Suite::Trixie => "io.containerd.grpc.v1.cri",
+        Suite::Forky => "io.containerd.cri.v1.runtime",
+    }
+}
+
 /// What an administrator has written. (Not every machine lets root lower a process's badness.)
-fn config(suite: Suite, runtime: &str) -> String {
-    let (version, sandbox_image, pinned_images, plugin) = match suite {
-        Suite::Bookworm | Suite::Trixie => {
-            (2, format!("sandbox_image = {IMAGE:?}"), String::new(), "io.containerd.grpc.v1.cri")
-        }
+pub fn config(suite: Suite, runtime: &str) -> String {
+    let (version, sandbox_image, pinned_images) = match suite {
+        Suite::Bookworm | Suite::Trixie => (2, format!("sandbox_image = {IMAGE:?}"), String::new()),
         Suite::Forky => (
             3,
             String::new(),
             format!("[plugins.'io.containerd.cri.v1.images'.pinned_images]\nsandbox = {IMAGE:?}"),
-            "io.containerd.cri.v1.runtime",
         ),
     };
+    let plugin = plugin(suite);
     format!(
         r#"version = {version}
 {pinned_images}

@@ -47,7 +47,22 @@ impl Pod {
         qos: &str,
         annotations: &[(&str, &str)],
     ) -> Result<Self, Status> {
+        Self::run_limited(engine, handler, name, qos, None, annotations)
+    }
+
+    /// The same with a limit to the pod, which is there before its sandbox.
+    pub fn run_limited(
+        engine: &Containerd,
+        handler: &str,
+        name: &str,
+        qos: &str,
+        quota: Option<i64>,
+        annotations: &[(&str, &str)],
+    ) -> Result<Self, Status> {
         let group = make_group(engine, qos, name);
+        if let Some(quota) = quota {
+            limit(&group, quota);
+        }
         let network = Some(NamespaceOption { network: NODE });
         let config = PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
@@ -69,12 +84,7 @@ impl Pod {
 
     /// Limits the pod as a whole, as kubelet does to the sum of its containers' limits.
     pub fn limit(&self, quota: i64) {
-        if by_systemd() {
-            // Of a period of 100 ms.
-            systemctl(&["set-property", "--runtime", self.unit(), &format!("CPUQuota={}%", quota / 1_000)]);
-        } else {
-            cgroup::write(self.group(), "cpu.cfs_quota_us", &quota.to_string()).unwrap();
-        }
+        limit(self.group(), quota);
     }
 
     /// The pod's slice.
@@ -172,6 +182,16 @@ pub fn cpu(shares: i64, quota: i64) -> LinuxContainerResources {
     }
 }
 
+fn limit(group: &str, quota: i64) {
+    if by_systemd() {
+        // Of a period of 100 ms.
+        let unit = group.rsplit('/').next().unwrap();
+        systemctl(&["set-property", "--runtime", unit, &format!("CPUQuota={}%", quota / 1_000)]);
+    } else {
+        cgroup::write(group, "cpu.cfs_quota_us", &quota.to_string()).unwrap();
+    }
+}
+
 /// Makes a pod's group, as kubelet does with either driver.
 fn make_group(engine: &Containerd, qos: &str, name: &str) -> String {
     if by_systemd() {
@@ -185,9 +205,15 @@ fn make_group(engine: &Containerd, qos: &str, name: &str) -> String {
         return format!("/kubepods.slice{slice}/{unit}");
     }
     let group = engine.node.sandbox.group(&format!("kubepods/{qos}/pod{name}").replace("//", "/"));
+    make_path(&group);
+    group
+}
+
+/// A group in all of kubelet's hierarchies.
+pub fn make_path(group: &str) {
     if !cgroup::is_v1() {
-        cgroup::make(&group);
-        return group;
+        cgroup::make(group);
+        return;
     }
     // A v1 cpuset takes its parent's CPUs before anything can be in it.
     for controller in CONTROLLERS {
@@ -206,7 +232,6 @@ fn make_group(engine: &Containerd, qos: &str, name: &str) -> String {
             }
         }
     }
-    group
 }
 
 /// A command to the machine's systemd.

@@ -66,14 +66,18 @@ pub type Files = BTreeMap<PathBuf, Vec<u8>>;
 /// Where `plimsoll install` is started from.
 const UNPACKED: &str = "/opt/plimsoll";
 
+/// Where the root of the machine that a node is on is seen, if it is.
+pub const MACHINE: &str = "/machine";
+
 /// Builds the root out of its parts and goes there. Its arguments: the release's root, the folder to build in, and the
 /// sandbox's own, which is seen inside where it is outside. Says so when it is done; ends when its stdin does.
 ///
 /// With `v1` for its fifth argument the v2 hierarchy of a hybrid machine is left out; with `systemd` for its sixth the
-/// machine's systemd can be spoken to. Engines keep container filesystems in `/var/lib`, which cannot be an overlay on an overlay.
+/// machine's systemd can be spoken to; its seventh is where to have the machine's own root, if anywhere. Engines keep
+/// container filesystems in `/var/lib`, which cannot be an overlay on an overlay.
 const ENTER: &str = r#"
 set -eu
-lower=$1 new=$2 own=$3 busybox=$4 cgroups=$5 driver=$6
+lower=$1 new=$2 own=$3 busybox=$4 cgroups=$5 driver=$6 machine=$7
 mount -t tmpfs -o mode=755 tmpfs "$new"
 mkdir "$new/upper" "$new/work" "$new/root"
 mount -t overlay -o "lowerdir=$lower,upperdir=$new/upper,workdir=$new/work" overlay "$new/root"
@@ -90,6 +94,7 @@ mount --rbind /dev dev
 if [ "$cgroups" = v1 ] && mountpoint -q sys/fs/cgroup/unified; then umount sys/fs/cgroup/unified; fi
 mkdir -p ".$own" old
 mount --bind "$own" ".$own"
+if [ -n "$machine" ]; then mkdir ".$machine" && mount --rbind / ".$machine"; fi
 ip link set lo up
 pivot_root . old
 cd /
@@ -129,15 +134,21 @@ impl Drop for Init {
 impl Node {
     /// A new one, with Plimsoll unpacked in [`UNPACKED`] and not installed; `name` is the sandbox's.
     pub fn new(suite: Suite, name: &str) -> Self {
-        Self::with_cgroups(suite, name, "all")
+        Self::with_cgroups(suite, name, "all", "")
+    }
+
+    /// The same, with the machine's own root in [`MACHINE`]: for programs that no engine's root has.
+    #[allow(dead_code, reason = "not every program has tests that need it")]
+    pub fn on_the_machine(suite: Suite, name: &str) -> Self {
+        Self::with_cgroups(suite, name, "all", MACHINE)
     }
 
     /// The same without v2 where v1 has the CPUs. crun runs nothing where controllers are left on v2 beside v1.
     pub fn without_hybrid(suite: Suite, name: &str) -> Self {
-        Self::with_cgroups(suite, name, "v1")
+        Self::with_cgroups(suite, name, "v1", "")
     }
 
-    fn with_cgroups(suite: Suite, name: &str, cgroups: &str) -> Self {
+    fn with_cgroups(suite: Suite, name: &str, cgroups: &str, machine: &str) -> Self {
         let sandbox = Sandbox::new(name);
         let (lower, new, own) = (suite.root(), sandbox.dir().join("root"), sandbox.dir());
         fs::create_dir(&new).unwrap();
@@ -153,8 +164,7 @@ impl Node {
             .args([&lower, &new])
             .arg(own)
             .arg(&busybox)
-            .arg(cgroups)
-            .arg(if by_systemd() { "systemd" } else { "cgroupfs" })
+            .args([cgroups, if by_systemd() { "systemd" } else { "cgroupfs" }, machine])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -172,6 +182,21 @@ impl Node {
         fs::create_dir_all(node.path("/etc/plimsoll")).unwrap();
         symlink(node.sandbox.config_path(), node.path("/etc/plimsoll/config.toml")).unwrap();
         node
+    }
+
+    /// The number here of the process that has this number in the node.
+    #[allow(dead_code, reason = "not every program has tests that need it")]
+    pub fn pid_here(&self, inside: u32) -> u32 {
+        let of = |pid: u32| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let own = fs::read_link(format!("/proc/{}/ns/pid", self.init.pid)).unwrap();
+        let pids = fs::read_dir("/proc").unwrap().flatten();
+        pids.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
+            .find(|pid| {
+                let is_there = fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|ns| ns == own);
+                let number = |line: &str| line.rsplit('\t').next().is_some_and(|n| n == inside.to_string());
+                is_there && of(*pid).lines().any(|line| line.starts_with("NSpid:") && number(line))
+            })
+            .unwrap_or_else(|| panic!("the node has no process {inside}"))
     }
 
     /// What the names of the sandbox's slices begin with: a dash in one stands for a level.
