@@ -77,7 +77,7 @@ fn boots_by_kvm(initrd: &Path) -> bool {
             "-accel",
             "kvm",
         ])
-        .args(["-m", "96M", "-append", "console=ttyS0 quiet panic=-1", "-kernel"])
+        .args(["-m", "96M", "-append", "console=ttyS0 quiet panic=-1 no_timer_check", "-kernel"])
         .arg(kernel())
         .arg("-initrd")
         .arg(initrd)

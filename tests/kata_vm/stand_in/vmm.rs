@@ -43,7 +43,7 @@ impl Vmm {
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"])
             .args(["-machine", "q35", "-accel", &own.accelerator, "-m", "96M"])
             .args(["-smp", &qemu.default_vcpus.to_string(), "-kernel", &qemu.kernel, "-initrd", &qemu.initrd])
-            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .args(["-append", "console=ttyS0 quiet panic=-1 no_timer_check"])
             .args(["-serial".to_owned(), format!("file:{}", folder.join("console").display())])
             .args(["-chardev", "socket,id=qmp,fd=0", "-mon", "chardev=qmp,mode=control"])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
