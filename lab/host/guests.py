@@ -50,6 +50,8 @@ class Guest:
     """How many container starts stand for SPECIFICATION.md's thousand: the machine is an emulated one."""
     each_s: int = 300
     """The time limit of one test program."""
+    pending: str = ""
+    """Why a whole run leaves it out: what is not yet right with it."""
 
     def only(self, test: str) -> "Guest":
         """The same guest with one of its test programs."""
