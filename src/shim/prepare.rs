@@ -37,10 +37,11 @@ pub(super) fn start(hook: &Hook, call: &Call, config: Option<&Path>) -> Result<(
         Err(error) if error.is_gone() => return Ok(()),
         unread => unread?,
     };
-    let bundle =
-        fs::canonicalize(file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(".")))
-            .ok()
-            .and_then(|path| path.into_os_string().into_string().ok());
+    let bundle = fs::canonicalize(
+        file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")),
+    )
+    .ok()
+    .and_then(|path| path.into_os_string().into_string().ok());
     let state = State { id: id?, pid: None, bundle, annotations: unread.annotations.clone() };
     let Sandbox { id: sandbox, role } = state.sandbox()?;
     fs::metadata(&program).map_err(|e| {
