@@ -557,7 +557,7 @@ fn plimsoll(node: &Node, args: &[&str]) -> (Ran, Value) {
 /// What `plan` shows of a list of writes: level, group, knob and value.
 fn planned(writes: &Value) -> Vec<String> {
     let line = |write: &Value| {
-        let group = write["group"]["path"].as_str().or(write["group"].as_str()).unwrap();
+        let group = write["group"]["path"].as_str().or_else(|| write["group"].as_str()).unwrap();
         let value = if write["value"].is_null() { &write["planned"] } else { &write["value"] };
         format!("{} {group} {} {value}", write["level"], write["knob"])
     };

@@ -191,7 +191,7 @@ impl Drop for Direct {
         for line in self.ctr(&["container", "list", "--quiet"]).stdout.lines() {
             self.remove(line);
         }
-        let _ = kill(Pid::from_raw(self.daemon.id().cast_signed()), Signal::SIGTERM);
+        let _ = kill(Pid::from_raw(self.daemon.id().try_into().unwrap()), Signal::SIGTERM);
         let _ = self.daemon.wait();
         if std::thread::panicking() {
             let log = fs::read_to_string(self.sandbox.dir().join("containerd.log")).unwrap_or_default();

@@ -162,7 +162,7 @@ fn a_runtime_does_not_outlive_the_wrapper() {
     let runtime: i32 = wait_for("the runtime's pid", || {
         fs::read_to_string(told.with_extension("pid")).ok()?.trim().parse().ok()
     });
-    kill(Pid::from_raw(wrapper.id().cast_signed()), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(wrapper.id().try_into().unwrap()), Signal::SIGKILL).unwrap();
     wrapper.wait().unwrap();
     wait_for("the runtime's end", || {
         let status = fs::read_to_string(format!("/proc/{runtime}/status")).unwrap_or_default();

@@ -88,7 +88,9 @@ impl Group {
         }
         // The job is done when the process is there.
         for _ in 0..500 {
-            if cgroup::of_process(std::process::id().cast_signed(), "cpu").as_deref() == Some(&self.path) {
+            if cgroup::of_process(std::process::id().try_into().unwrap(), "cpu").as_deref()
+                == Some(&self.path)
+            {
                 return Ok(());
             }
             thread::sleep(Duration::from_millis(10));

@@ -27,7 +27,7 @@ pub fn run(flavour: Flavour, hook: &Hook, state: &Value) -> Result<(), String> {
     command.envs(hook.env.iter().flatten().filter_map(|pair| pair.split_once('=')));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| format!("fork/exec {}: {e}", hook.path))?;
-    let pid = Pid::from_raw(child.id().cast_signed());
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
     let mut stdin = child.stdin.take().ok_or("no stdin")?;
     // One that does not read its state has not failed for that.
     let _ = stdin.write_all(state.to_string().as_bytes());
@@ -35,7 +35,7 @@ pub fn run(flavour: Flavour, hook: &Hook, state: &Value) -> Result<(), String> {
 
     let (sender, ended) = mpsc::channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
-    let limit = hook.timeout.or((!flavour.is_go()).then_some(10));
+    let limit = hook.timeout.or_else(|| (!flavour.is_go()).then_some(10));
     let output = match limit {
         Some(seconds) => ended.recv_timeout(Duration::from_secs(seconds)).map_err(|_| {
             let _ = kill(pid, Signal::SIGKILL);

@@ -15,7 +15,7 @@ pub struct Timestamp {
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { seconds: since.as_secs().cast_signed(), nanos: since.subsec_nanos().cast_signed() }
+        Self { seconds: since.as_secs().try_into().unwrap(), nanos: since.subsec_nanos().try_into().unwrap() }
     }
 }
 

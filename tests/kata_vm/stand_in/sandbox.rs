@@ -108,7 +108,7 @@ impl Sandbox {
         status: &str,
     ) -> Result<(), String> {
         let pid = match whose {
-            Whose::Vmm => self.pid().cast_signed(),
+            Whose::Vmm => self.pid().try_into().unwrap(),
             Whose::ShimThread => gettid().as_raw(),
         };
         let state = self.state(id, container, pid, status);
