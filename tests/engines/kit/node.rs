@@ -176,7 +176,7 @@ impl Node {
         let pid = inner_pid(&child);
         let node = Self { init: Init { child, _stdin: stdin, pid }, suite, sandbox };
 
-        for name in ["plimsoll", "plimsoll-hook", "plimsoll-runtime"] {
+        for name in ["plimsoll", "plimsoll-hook", "plimsoll-runtime", "containerd-shim-plimsoll-v2"] {
             node.place(&dist(name), &format!("{UNPACKED}/{name}"));
         }
         fs::create_dir_all(node.path("/etc/plimsoll")).unwrap();
