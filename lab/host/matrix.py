@@ -26,9 +26,14 @@ def rows(name: str, told: dict) -> list[str]:
             result += f"; **{told['verdict']}**"
         driver = cell["driver"] + (f" (systemd {facts['systemd']})" if "systemd" in facts else "")
         programs = ", ".join(f"`{program}`" for program in cell["programs"])
-        cells = [name, facts.get("kernel", "?"), told["cgroup"], driver, cell["runtime"], cell["engine"], programs, result]
+        cells = [name, facts.get("kernel", "?"), hierarchies(told), driver, cell["runtime"], cell["engine"], programs, result]
         lines.append("| " + " | ".join(cells) + " |")
-    return lines or [f"| {name} | ? | {told['cgroup']} | – | – | – | – | **{told['verdict'] or 'nothing ran'}** |"]
+    return lines or [f"| {name} | ? | {hierarchies(told)} | – | – | – | – | **{told['verdict'] or 'nothing ran'}** |"]
+
+
+def hierarchies(told: dict) -> str:
+    """What a guest has; systemd takes v2."""
+    return "v2" if told["cgroup"] == "systemd" else told["cgroup"]
 
 
 def burst(facts: dict[str, str]) -> str:

@@ -19,7 +19,7 @@ use crate::container::{Edits, Place, State, edits, place};
 use crate::error::Error;
 use crate::hook::{Failure, Hook, Stage};
 use crate::kernel::control::{Knob, Value};
-use crate::plan::suppose::{Supposed, sample};
+use crate::plan::suppose::Supposed;
 use crate::plan::{self, Mover, Plan, TreeShape};
 use crate::policy::treatment::{CpusRule, Treatment};
 use crate::record::Who;
@@ -160,12 +160,9 @@ fn planned(
     let supposed = Supposed::of("linux.resources", &spec.cpu()?, memory)?;
     let suppose = || hook.sources().suppose(&supposed, &treatment, &place, &who);
     let facts = suppose().or_else(|error| {
-        let cpu = &place.groups.cpu;
-        if sample(cpu).is_some() && !error.is_gone() {
-            return Err(error);
-        }
-        // Before the first container of a v2 machine no group tells what its kernel can do; or the one that did has gone.
-        let _look = Look::make(cpu, true).map_err(|_| error)?;
+        // Before the first container of a v2 machine no group tells what its kernel can do, or the one that did has gone
+        // while it was looked at. Whether there is another by now says nothing of what there will be in a moment.
+        let _look = Look::make(&place.groups.cpu, true).map_err(|_| error)?;
         suppose()
     })?;
     if facts.refusal.is_some() {
