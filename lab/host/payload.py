@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import struct
 import subprocess
 
 from . import debian
@@ -80,6 +81,18 @@ def engines(top: pathlib.Path, cache: pathlib.Path, suite: str) -> pathlib.Path:
     return image
 
 
+def unpacked(kernel: pathlib.Path) -> bytes:
+    """What is compressed in a bzImage (Documentation/arch/x86/boot.rst): an ELF file that boots without unpacking itself."""
+    image = kernel.read_bytes()
+    setup = (image[0x1F1] or 4) + 1
+    offset, length = struct.unpack_from("<II", image, 0x248)
+    begin = setup * 512 + offset
+    done = subprocess.run(["lz4", "-dc"], input=image[begin : begin + length], capture_output=True, check=False)
+    if not done.stdout.startswith(b"\x7fELF"):
+        raise RuntimeError(f"{kernel}: no ELF file compressed by LZ4 is in it: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
 def build(
     top: pathlib.Path,
     cache: pathlib.Path,
@@ -100,7 +113,7 @@ def build(
             shutil.copy2(binary, new / "bin")
         for name, program in test_programs(top, tests).items():
             debian.call("strip", "-o", new / "tests" / name, program)
-        shutil.copy2(kernel, new / "vmlinuz")
+        (new / "vmlinux").write_bytes(unpacked(kernel))
         for module in modules:
             shutil.copy2(module, new / "modules")
         for runtime in runtimes:

@@ -150,7 +150,10 @@ impl Direct {
             let told = ["set-property", "--runtime", &slice, "CPUAccounting=yes", &limit];
             systemctl(&["start", &slice]);
             systemctl(&told);
-            return PodGroup { group: slice_path(&slice), slice: Some(slice) };
+            let group = slice_path(&slice);
+            // Kubelet sees to it that the group has all controllers (runc's `fs2.CreateCgroupPath`).
+            crate::kit::kubelet::make_path(&group);
+            return PodGroup { group, slice: Some(slice) };
         }
         let group = self.sandbox.group(&format!("kubepods/pod{name}"));
         crate::kit::kubelet::make_path(&group);

@@ -8,7 +8,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::helpers::rootfs;
-use crate::stand_in::GUEST_SAYS;
+use crate::stand_in::APPEND;
+
+/// How a VM is booted, and what its guest says then.
+#[derive(Clone, Copy, Debug)]
+pub struct Boot {
+    pub machine: &'static str,
+    pub answer: &'static str,
+}
+
+impl Boot {
+    const TO_THE_END: Self = Self { machine: "q35", answer: "the guest is up" };
+    const EARLY: Self = Self { machine: "microvm", answer: "Linux version" };
+}
+
+/// To the guest's first program; where `PLIMSOLL_TEST_EMULATED` says that this machine is itself an emulated one, on the
+/// smallest of machines and to its kernel's first line, since all after it takes minutes there.
+pub fn boot() -> Boot {
+    if std::env::var_os("PLIMSOLL_TEST_EMULATED").is_some() { Boot::EARLY } else { Boot::TO_THE_END }
+}
 
 /// The kernel: that which `PLIMSOLL_TEST_KERNEL` names, else the one `scripts/guest-kernel` has fetched.
 pub fn kernel() -> PathBuf {
@@ -23,7 +41,8 @@ pub fn kernel() -> PathBuf {
 /// Writes the guest's root file system: a busybox, and a first program that says it is there and sleeps.
 pub fn write_initrd(path: &Path) {
     let init = format!(
-        "#!/bin/busybox sh\necho \"{GUEST_SAYS}: $(/bin/busybox nproc) CPUs\"\nwhile :; do /bin/busybox sleep 3600; done\n"
+        "#!/bin/busybox sh\necho \"{}: $(/bin/busybox nproc) CPUs\"\nwhile :; do /bin/busybox sleep 3600; done\n",
+        Boot::TO_THE_END.answer
     );
     let busybox = fs::read(rootfs().join("bin/busybox")).unwrap();
     let mut archive = Vec::new();
@@ -73,11 +92,11 @@ fn boots_by_kvm(initrd: &Path) -> bool {
             "none",
             "-no-reboot",
             "-machine",
-            "q35",
+            boot().machine,
             "-accel",
             "kvm",
         ])
-        .args(["-m", "96M", "-append", "console=ttyS0 quiet panic=-1 no_timer_check", "-kernel"])
+        .args(["-m", "128M", "-append", APPEND, "-kernel"])
         .arg(kernel())
         .arg("-initrd")
         .arg(initrd)
@@ -89,7 +108,7 @@ fn boots_by_kvm(initrd: &Path) -> bool {
         .unwrap();
     let begin = Instant::now();
     let is_up = loop {
-        if fs::read(&console).is_ok_and(|text| String::from_utf8_lossy(&text).contains(GUEST_SAYS)) {
+        if fs::read(&console).is_ok_and(|text| String::from_utf8_lossy(&text).contains(boot().answer)) {
             break true;
         }
         // A guest under KVM takes a second, and under KVM in an emulated machine some ten.

@@ -178,7 +178,9 @@ flavour = "{}"
 journal = {journal:?}
 folder = {:?}
 enter = {enter:?}
+machine = "{}"
 accelerator = "{accelerator}"
+answer = "{}"
 dial_timeout_s = 240
 "#,
         guest::kernel(),
@@ -186,6 +188,8 @@ dial_timeout_s = 240
         layout.sandbox_cgroup_only,
         layout.flavour,
         dir.join("vm"),
+        guest::boot().machine,
+        guest::boot().answer,
     )
 }
 

@@ -64,8 +64,11 @@ pub struct StandIn {
     pub folder: PathBuf,
     /// The command that becomes the VMM in the place where it is, if that is not here.
     pub enter: Vec<String>,
-    /// QEMU's accelerator.
+    /// QEMU's machine and accelerator.
+    pub machine: String,
     pub accelerator: String,
+    /// What the guest says on its console once it runs, which stands for the agent's first answer.
+    pub answer: String,
     /// How long the guest may take to answer.
     pub dial_timeout_s: u64,
 }

@@ -65,7 +65,7 @@ impl Sandbox {
             }
         }
         let limit = Duration::from_secs(self.config.stand_in.dial_timeout_s);
-        self.vmm.wait_for_guest(limit)?;
+        self.vmm.wait_for_guest(&self.config.stand_in.answer, limit)?;
         self.note_threads(Step::GuestAnswered, &id, "")?;
         if !self.flavour().is_go() {
             if self.places.overhead.is_some() {

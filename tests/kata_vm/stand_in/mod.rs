@@ -32,7 +32,7 @@ use prost::Message;
 
 pub use groups::slice_path;
 use spec::Spec;
-pub use vmm::GUEST_SAYS;
+pub use vmm::APPEND;
 
 /// Where containerd's shims have their sockets.
 const SOCKETS: &str = "/run/containerd/s";

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::config::Config;
 
-/// What the guest's first program says.
-pub const GUEST_SAYS: &str = "the guest is up";
+/// The command line of the guest's kernel.
+pub const APPEND: &str = "console=ttyS0 earlyprintk=serial panic=-1 no_timer_check";
 
 #[derive(Debug)]
 pub struct Vmm {
@@ -41,9 +41,9 @@ impl Vmm {
         let file = File::create(&log).map_err(|e| format!("create {}: {e}", log.display()))?;
         let child = command
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"])
-            .args(["-machine", "q35", "-accel", &own.accelerator, "-m", "96M"])
+            .args(["-machine", &own.machine, "-accel", &own.accelerator, "-m", "128M"])
             .args(["-smp", &qemu.default_vcpus.to_string(), "-kernel", &qemu.kernel, "-initrd", &qemu.initrd])
-            .args(["-append", "console=ttyS0 quiet panic=-1 no_timer_check"])
+            .args(["-append", APPEND])
             .args(["-serial".to_owned(), format!("file:{}", folder.join("console").display())])
             .args(["-chardev", "socket,id=qmp,fd=0", "-mon", "chardev=qmp,mode=control"])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -83,14 +83,14 @@ impl Vmm {
         self.ask("cont").map(|_| ())
     }
 
-    /// Waits until the guest's first program has spoken, which stands for the agent's first answer.
-    pub fn wait_for_guest(&mut self, limit: Duration) -> Result<(), String> {
+    /// Waits until the guest has given this answer.
+    pub fn wait_for_guest(&mut self, answer: &str, limit: Duration) -> Result<(), String> {
         let console = self.folder.join("console");
         let begin = Instant::now();
         loop {
             let heard = fs::read(&console).unwrap_or_default();
             let heard = String::from_utf8_lossy(&heard);
-            if heard.contains(GUEST_SAYS) {
+            if heard.contains(answer) {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.child.try_wait() {
