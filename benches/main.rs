@@ -51,6 +51,7 @@ fn main() {
 
 /// Runs these measurements and writes them as one page.
 fn measure(page: &str, names: &[&str], short: bool) {
+    assert!(env::var_os("PLIMSOLL_DIST").is_some(), "the release binaries are measured: run make bench");
     // An interrupt ends a round, never the cleaning up.
     [Signal::SIGINT, Signal::SIGTERM].into_iter().collect::<SigSet>().thread_block().unwrap();
     let noise = noise::gate();

@@ -86,7 +86,7 @@ fn measure(sandbox: &Sandbox, pod: &str, real: &Path, kata: &Path, arm: &Arm) ->
     call(sandbox, real, &arm.program, arm.id, "start");
     let wall = begin.elapsed();
     let sample = Sample { wall_ms: wall.as_secs_f64() * 1e3, cpu_ms: children_cpu_ms() - cpu };
-    call(sandbox, real, kata, "sb1", "delete");
+    call(sandbox, real, kata, if arm.id == "c1" { "sb1" } else { arm.id }, "delete");
     sample
 }
 

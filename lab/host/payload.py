@@ -16,9 +16,9 @@ YOUKI = "0.7.0"
 YOUKI_FEATURES = "v1,v2"
 
 
-def cargo(top: pathlib.Path, *words: str) -> str:
-    """Runs cargo; what it says goes to the terminal."""
-    command = [str(top / "scripts/with-rust"), "cargo", *words]
+def with_rust(top: pathlib.Path, *words: str) -> str:
+    """Runs a command that needs Rust; what it says goes to the terminal."""
+    command = [str(top / "scripts/with-rust"), *words]
     done = subprocess.run(command, check=True, cwd=top, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     return done.stdout
 
@@ -41,7 +41,7 @@ def youki(top: pathlib.Path, cache: pathlib.Path) -> pathlib.Path | None:
         try:
             with debian.fresh(folder) as new:
                 place = ("--root", str(new), "--target-dir", str(new / "target"), "--target", target(top))
-                cargo(top, "install", "--quiet", "--locked", "--version", YOUKI, "--features", YOUKI_FEATURES, *place, "youki")
+                with_rust(top, "cargo", "install", "--quiet", "--locked", "--version", YOUKI, "--features", YOUKI_FEATURES, *place, "youki")
                 shutil.rmtree(new / "target")
         except subprocess.CalledProcessError as error:
             print(f"!! lab: SKIPPED: youki {YOUKI} is not tested, since it could not be built: {error}", flush=True)
@@ -51,12 +51,9 @@ def youki(top: pathlib.Path, cache: pathlib.Path) -> pathlib.Path | None:
 
 def test_programs(top: pathlib.Path, names: set[str]) -> dict[str, pathlib.Path]:
     """The static test programs, by name."""
-    triple = target(top)
-    # What nobody debugs in a guest takes half the time to build without what debuggers need.
-    os.environ["CARGO_PROFILE_DEV_DEBUG"] = "0"
     wanted = [word for name in sorted(names) for word in ("--test", name)]
     form = ("--message-format", "json-render-diagnostics")
-    told = cargo(top, "test", "--locked", "--no-run", "--target", triple, *form, *wanted)
+    told = with_rust(top, "scripts/test", "--no-run", *form, *wanted)
     messages = [json.loads(line) for line in told.splitlines()]
     return {
         message["target"]["name"]: pathlib.Path(message["executable"])

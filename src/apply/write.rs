@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernel::control::{Knob, Value, Version};
 use crate::kernel::fs;
 use crate::kernel::group::Group;
+use crate::kernel::systemd;
 
 /// Writes a value; where the kernel refuses it and there is an answer to that, writes the answer, once. Returns the
 /// value that was accepted.
@@ -18,15 +19,20 @@ pub(super) fn write(group: &Group, knob: Knob, value: &Value, fallback: Option<&
         ));
     }
     let error = match group.write(knob, value) {
-        Ok(()) => return Ok(value.clone()),
+        Ok(()) => {
+            if let (Knob::Cpus, Value::Set(cpus)) = (knob, value) {
+                systemd::allow_cpus(group, cpus)?;
+            }
+            return Ok(value.clone());
+        }
         Err(error) => error,
     };
     match second_try(group, knob, value, fallback, &error) {
         Some(second) if second != *value => match group.write(knob, &second) {
             Ok(()) => Ok(second),
-            Err(_) => Err(explain(error, knob)),
+            Err(_) => Err(explain(group, knob, error)),
         },
-        _ => Err(explain(error, knob)),
+        _ => Err(explain(group, knob, error)),
     }
 }
 
@@ -64,7 +70,7 @@ fn second_try(
     }
 }
 
-fn explain(error: Error, knob: Knob) -> Error {
+fn explain(group: &Group, knob: Knob, error: Error) -> Error {
     let hint = match (knob, error.as_errno()) {
         (Knob::Shares | Knob::Weight, Some(Errno::EINVAL)) => {
             "the group is idle (cpu.idle = 1): its weight cannot be written until it is not"
@@ -77,6 +83,9 @@ fn explain(error: Error, knob: Knob) -> Error {
         (Knob::Cpus, Some(Errno::EBUSY)) => "a group below still has some of these CPUs",
         (Knob::QosLevel, Some(Errno::EINVAL)) => "this kernel never takes an offline group back",
         (Knob::MemoryLimit, Some(Errno::EBUSY)) => "more memory than that is in use",
+        (_, Some(Errno::ENOENT)) if group.exists() => {
+            "the group has no such file: the one above does not give it the controller (cgroup.subtree_control)"
+        }
         (_, Some(Errno::ENOENT | Errno::ENODEV)) => "the cgroup vanished; was the container removed?",
         (_, Some(Errno::EROFS)) => "the cgroup file system is mounted read-only here",
         (_, Some(Errno::EACCES | Errno::EPERM)) => "the hook must run as root in the host's namespaces",

@@ -5,4 +5,5 @@ pub mod fs;
 pub mod group;
 pub mod identity;
 pub mod sysctl;
+pub mod systemd;
 pub mod topology;

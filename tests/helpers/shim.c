@@ -12,6 +12,8 @@ int main(int argc, char **argv, char **env)
 
 	(void)argc;
 	if (real && name && strncmp(name, "/wrapper", 8) == 0) {
+		/* What it becomes goes by its own name. */
+		argv[0] = (char *)real;
 		execve(real, argv, env);
 		return 127;
 	}

@@ -147,7 +147,8 @@ impl Direct {
             let slice = format!("kubepods-pod{}_{name}.slice", self.sandbox.prefix().replace('-', "_"));
             let limit =
                 if quota > 0 { format!("CPUQuota={}%", quota / 1000) } else { "CPUQuota=".to_owned() };
-            let told = ["set-property", "--runtime", &slice, "CPUAccounting=yes", &limit];
+            // A pod has a weight always: without one systemd takes the controller away again.
+            let told = ["set-property", "--runtime", &slice, "CPUWeight=39", &limit];
             systemctl(&["start", &slice]);
             systemctl(&told);
             let group = slice_path(&slice);
