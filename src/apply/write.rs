@@ -18,13 +18,13 @@ pub(super) fn write(group: &Group, knob: Knob, value: &Value, fallback: Option<&
             format!("{value} is outside what the kernel takes"),
         ));
     }
+    // Before the write: systemd may take the file away and bring it back.
+    let told = match (knob, value) {
+        (Knob::Cpus, Value::Set(cpus)) => systemd::allow_cpus(group, cpus),
+        _ => Ok(()),
+    };
     let error = match group.write(knob, value) {
-        Ok(()) => {
-            if let (Knob::Cpus, Value::Set(cpus)) = (knob, value) {
-                systemd::allow_cpus(group, cpus)?;
-            }
-            return Ok(value.clone());
-        }
+        Ok(()) => return told.map(|()| value.clone()),
         Err(error) => error,
     };
     match second_try(group, knob, value, fallback, &error) {

@@ -79,7 +79,7 @@ fn names(path: &str, sandbox: &str) -> Vec<String> {
         let path = path.trim_end_matches('/');
         let (parent, name) = path.rsplit_once('/').unwrap_or_default();
         // Kata's Go runtime puts `kata_` before it. The sandbox's own name need not be its id.
-        for name in [sandbox, name] {
+        for name in [Some(sandbox), Some(name).filter(|name| *name != sandbox)].into_iter().flatten() {
             names.extend([format!("{parent}/kata_{name}"), format!("{parent}/{name}")]);
         }
     } else if let Some((unit, _)) = path.rsplit_once(':') {

@@ -30,13 +30,16 @@ pub fn allow_cpus(group: &Group, cpus: &CpuSet) -> Result<()> {
     if !is_unit || !Path::new(BOOTED).exists() {
         return Ok(());
     }
-    let program = Path::new(SYSTEMCTL);
     let property = format!("AllowedCPUs={cpus}");
-    let told = Command::new(program)
-        .args(["set-property", "--runtime", "--", unit, &property])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| Error::os("execute", program, &e))?;
+    call(unit, &property, &["set-property", "--runtime", "--", unit, &property])?;
+    // It answers before it has written anything, and nobody's next question before it has.
+    call(unit, &property, &["show", "--property=AllowedCPUs", "--", unit])
+}
+
+fn call(unit: &str, property: &str, args: &[&str]) -> Result<()> {
+    let program = Path::new(SYSTEMCTL);
+    let told = Command::new(program).args(args).stdin(Stdio::null()).output();
+    let told = told.map_err(|e| Error::os("execute", program, &e))?;
     if told.status.success() {
         return Ok(());
     }

@@ -110,6 +110,9 @@ fn in_class_tree(
     who: &Who,
     treatment: &Treatment,
 ) -> Result<Option<String>> {
+    if !plan::gather::may_move(treatment) {
+        return Ok(None);
+    }
     let place = vm.clone().place(&hook.roots, id, None)?;
     let driver = if vm.path.starts_with('/') { Driver::Cgroupfs } else { Driver::Systemd };
     let facts = hook.sources().facts(treatment, &place, who, None)?;
