@@ -7,7 +7,7 @@
 use super::create::Subject;
 use super::{Failure, Hook, Report, Stage};
 use crate::apply;
-use crate::container::kube::PodGroup;
+use crate::container::kube::{self, PodGroup};
 use crate::container::{Role, Sandbox, State, Vm, Vmm, bundle};
 use crate::cpuset::CpuSet;
 use crate::error::{Error, Result};
@@ -182,11 +182,14 @@ impl Hook {
     ) -> Result<Option<(Treatment, Who)>, Failure> {
         let Some(request) = self.request(&sandbox.annotations)? else { return Ok(None) };
         let class = request.claimed_class();
-        let place = Vm::new(path).and_then(|vm| vm.place(&self.roots, &sandbox.id, None));
-        let place = place.map_err(|error| Failure { class, error })?;
-        let who = Who { pod_uid: place.pod_uid.clone(), container: None, ..sandbox.who() };
+        Vm::new(path).map_err(|error| Failure { class, error })?;
+        // By names alone: where the machine is, or will be, is looked for once it is known that it matters.
+        let group = kube::systemd_path(path).unwrap_or_else(|| path.to_owned());
+        let pod = PodGroup::find(&group);
+        let pod_uid = pod.as_ref().map(|pod| pod.uid.clone().into_owned());
+        let who = Who { pod_uid, container: None, ..sandbox.who() };
         // Elsewhere a sandbox only waits; here it is all of its pod.
-        let treatment = self.treatment_as(&request, &who, place.kube_qos, false);
+        let treatment = self.treatment_as(&request, &who, pod.map(|pod| pod.qos), false);
         Ok(treatment.map(|treatment| (treatment, who)))
     }
 
