@@ -1,12 +1,19 @@
 //! cgroup v2 on a real kernel: what it takes without a word and does otherwise, and what it forgets.
 
 use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::common::invariants;
 use super::common::{Bundle, Ran, Sandbox, cgroup, dist, probed};
 
 const QOS: &str = "koordinator.sh/qosClass";
 const STATUS: &str = "scheduling.koordinator.sh/resource-status";
+
+/// One test of CPUs at a time: a partition takes its CPUs away from all others, and is none where another one has them.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn bundle(sandbox: &Sandbox, id: &str, class: &str) -> Bundle {
     assert!(!cgroup::is_v1(), "this is a test of cgroup v2");
@@ -99,6 +106,7 @@ fn through_the_wrapper_an_update_leaves_no_divided_burst() {
 #[test]
 #[ignore = "for cgroup v2: make lab"]
 fn cpus_that_the_pod_does_not_have_are_reported_and_not_believed() {
+    let _alone = alone();
     let sandbox = Sandbox::new("effective");
     let one = pinned(&sandbox, "one", "1");
     cgroup::make(one.pod_group());
@@ -119,6 +127,7 @@ fn cpus_that_the_pod_does_not_have_are_reported_and_not_believed() {
 #[test]
 #[ignore = "for cgroup v2: make lab"]
 fn cpus_of_a_partition_are_reported_and_come_back_with_its_end() {
+    let _alone = alone();
     for kind in ["root", "isolated"] {
         let sandbox = Sandbox::new("partition");
         let ls = bundle(&sandbox, "ls", "LS");
@@ -150,6 +159,7 @@ fn cpus_of_a_partition_are_reported_and_come_back_with_its_end() {
 #[test]
 #[ignore = "for cgroup v2: make lab"]
 fn a_pod_that_is_a_partition_is_left_one() {
+    let _alone = alone();
     let sandbox = Sandbox::new("own-partition");
     let top = sandbox.group("");
     cgroup::make(&top);
