@@ -137,6 +137,31 @@ impl Sources<'_> {
         }
     }
 
+    /// Whether a plan may hold anything that a runtime is told in the specification: a place, a weight, limits, CPUs.
+    ///
+    /// # Errors
+    ///
+    /// The claims cannot be listed.
+    pub fn may_concern_runtime(&self, treatment: &Treatment) -> Result<bool> {
+        // Without another rung a low identity is a weight.
+        let by_itself = needs_weight(treatment)
+            || treatment.pod_batch.is_some()
+            || treatment.unset_quota
+            || treatment.identity.is_some_and(|identity| identity < 0)
+            || !treatment.nodes.is_empty();
+        Ok(by_itself
+            || match treatment.cpus {
+                CpusRule::Keep => false,
+                CpusRule::Exact(_) | CpusRule::Allocate => true,
+                CpusRule::SharedPool | CpusRule::BestEffortPool => !self.nobody_owns(&self.live_claims()?),
+            })
+    }
+
+    /// Whether all CPUs are everybody's.
+    fn nobody_owns(&self, claims: &[Claim]) -> bool {
+        claims.is_empty() && self.cpus.system.is_empty()
+    }
+
     /// Reads the pod's group.
     pub fn pod(&self, treatment: &Treatment, place: &Place, pod: &Groups) -> Result<PodPlace> {
         let time = cpu_time(&pod.cpu, treatment.pod_batch.is_some())?;
@@ -167,8 +192,10 @@ impl Sources<'_> {
             }
         }
         let claims = self.live_claims()?;
-        let nobody_owns = claims.is_empty() && self.cpus.system.is_empty();
-        if nobody_owns && !treatment.owns_cpus() && !matches!(treatment.cpus, CpusRule::Exact(_)) {
+        if self.nobody_owns(&claims)
+            && !treatment.owns_cpus()
+            && !matches!(treatment.cpus, CpusRule::Exact(_))
+        {
             // Nothing to stay off: the pool is whatever the container has.
             facts.node.online = facts.cpus.clone().unwrap_or_default();
             return Ok(());

@@ -68,11 +68,12 @@ pub(super) fn prepare(hook: &Hook, call: &Call, ours: &Ours<'_>) -> Result<Optio
     let is_wanted = match &request {
         Ok(None) => false,
         Err(_) => true,
-        Ok(Some(request)) => match planned(hook, call, &spec, &state, request) {
+        Ok(Some(request)) => match treated(hook, &spec, &state, request) {
             Ok(None) => false,
-            Ok(Some(plan)) => {
-                // A checkpoint was made of the groups and values there were.
-                if call.verb != Some(Verb::Restore) {
+            // A checkpoint was made of the groups and values there were.
+            Ok(Some(_)) if call.verb == Some(Verb::Restore) => true,
+            Ok(Some(treated)) => {
+                if let Ok(Some(plan)) = planned(hook, call, &spec, treated) {
                     let driver = systemd(call, &spec);
                     edit(&mut spec, &plan, driver, id, &mut edits).map_err(fail)?;
                 }
@@ -142,20 +143,30 @@ fn read_pid(file: &Path) -> Option<i32> {
     fs::read_to_string(file).ok()?.trim().parse().ok().filter(|pid| *pid > 1)
 }
 
-/// What the container would get, with all that the runtime can do; none where nothing comes of its request.
+/// What the container is to get; nothing where nothing comes of its request.
+fn treated(
+    hook: &Hook,
+    spec: &Spec,
+    state: &State,
+    request: &Request,
+) -> Result<Option<(Treatment, Place, Who)>, Error> {
+    let path = spec.cgroups_path().unwrap_or(state.id.as_str());
+    let place = Place::at(place::wanted(&hook.roots, path)?);
+    let who = Who { pod_uid: place.pod_uid.clone(), ..state.who() };
+    let treatment = hook.treatment(request, &state.annotations, &who, place.kube_qos);
+    Ok(treatment.map(|treatment| (treatment, place, who)))
+}
+
+/// The plan, with all that the runtime can do; none where the runtime has nothing to do with it.
 fn planned(
     hook: &Hook,
     call: &Call,
     spec: &Spec,
-    state: &State,
-    request: &Request,
+    (mut treatment, place, who): (Treatment, Place, Who),
 ) -> Result<Option<Plan>, Error> {
-    let path = spec.cgroups_path().unwrap_or(state.id.as_str());
-    let place = Place::at(place::wanted(&hook.roots, path)?);
-    let who = Who { pod_uid: place.pod_uid.clone(), ..state.who() };
-    let Some(mut treatment) = hook.treatment(request, &state.annotations, &who, place.kube_qos) else {
+    if !hook.sources().may_concern_runtime(&treatment)? {
         return Ok(None);
-    };
+    }
     let memory = spec.get("/linux/resources/memory/limit").and_then(Json::as_i64);
     let supposed = Supposed::of("linux.resources", &spec.cpu()?, memory)?;
     let suppose = || hook.sources().suppose(&supposed, &treatment, &place, &who);
