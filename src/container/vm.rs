@@ -50,7 +50,7 @@ impl Vm {
         let at = |path: &String| place::all_at(&top, |_| path.clone());
         let names = names(&self.path, sandbox.as_str());
         let mut own = names.iter().map(at).find(|groups| groups.cpu.exists());
-        self.overhead = overheads(sandbox.as_str()).iter().map(at).find(|groups| groups.cpu.exists());
+        self.find_overhead(&top, sandbox.as_str());
         self.astray = None;
         // What the kernel says counts for more than any name.
         let found = vmm.and_then(|vmm| Groups::of_process(roots, vmm.pid).ok());
@@ -69,6 +69,12 @@ impl Vm {
             None => place,
         };
         Ok(Place { vm: Some(self), inner: None, ..place })
+    }
+
+    /// Looks for the overhead's group: it is made after the first look, and need not last.
+    pub fn find_overhead(&mut self, top: &Groups, sandbox: &str) {
+        let at = |path: &String| place::all_at(top, |_| path.clone());
+        self.overhead = overheads(sandbox).iter().map(at).find(|groups| groups.cpu.exists());
     }
 }
 

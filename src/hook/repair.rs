@@ -68,9 +68,12 @@ impl Hook {
         }
         self.repair_claims(&live, &mut work)?;
         // Twice: a pod's burst follows from its containers', which are right after the first round.
-        for _ in 0..if is_dry { 1 } else { 2 } {
-            for (id, record) in &live {
-                self.repair_container(id, record, &mut work);
+        for (id, record) in &live {
+            self.repair_container(id, record, &mut work);
+        }
+        for (id, _) in live.iter().filter(|_| !is_dry) {
+            if let Some(record) = self.store.load(id)? {
+                self.repair_container(id, &record, &mut work);
             }
         }
         for (id, record) in &gone {

@@ -155,6 +155,8 @@ impl Hook {
             thread::sleep(DYING.1);
             left = apply::bring(&writes);
         }
+        // A controller that was taken away from the group took its values along.
+        left.retain(|error| error.as_errno() != Some(Errno::ENOENT));
         // What cannot be put back now, a repair can.
         if left.is_empty() || !group.exists() {
             errors.extend(self.store.remove_journal(group).err());

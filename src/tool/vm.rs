@@ -62,12 +62,17 @@ pub(super) struct Machine {
 impl Machine {
     /// Looks at a record's machine; none for an ordinary container.
     pub(super) fn look(hook: &Hook, record: &Record) -> Option<Self> {
-        let vm = record.vm.as_ref()?;
         let roots = &hook.roots;
+        let vm = record.vm.as_ref()?;
+        // Kata makes it after the record was written, and where nothing is to be written there, the record does not know it.
+        let mut now = vm.clone();
+        if let Ok(top) = Groups::top(roots) {
+            now.find_overhead(&top, &record.who.id);
+        }
         let named = vcpus_of_kernel(roots);
         let mut threads: Vec<Threads> = Vec::new();
         let mut vmm = None;
-        for process in processes(roots, record, vm) {
+        for process in processes(roots, record, &now) {
             let program = comm(roots, process).unwrap_or_default();
             let tasks = numbers(&roots.path(&format!("/proc/{process}/task")));
             let group_of = |task: i32| Groups::of_process(roots, task).ok().map(|groups| groups.cpu);
