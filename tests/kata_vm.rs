@@ -30,6 +30,8 @@ mod direct;
 mod guest;
 #[path = "kata_vm/host.rs"]
 mod host;
+#[path = "kata_vm/overhead.rs"]
+mod overhead;
 #[path = "kata_vm/real.rs"]
 mod real;
 #[path = "kata_vm/recorder.rs"]

@@ -14,6 +14,7 @@ use crate::common::helpers::rootfs;
 use crate::common::{Ran, Sandbox, cgroup, dist, wait_for};
 use crate::kit::kubelet::systemctl;
 use crate::kit::node::by_systemd;
+use crate::overhead::Overhead;
 use crate::stand_in::journal::{Entry, Step};
 use crate::stand_in::slice_path;
 
@@ -29,6 +30,7 @@ pub struct Direct {
     /// The shim's own file, if it is to be named.
     configuration: Option<PathBuf>,
     pub sandbox: Sandbox,
+    _overhead: Overhead,
 }
 
 /// A container for `ctr`.
@@ -45,6 +47,7 @@ pub struct Asked<'a> {
 impl Direct {
     /// Starts one whose Kata is a program, behind Plimsoll's shim. `top` is the top of Plimsoll's configuration.
     pub fn start(name: &str, shim: &Path, configuration: Option<PathBuf>, top: &str) -> Self {
+        let overhead = Overhead::new();
         let programs = Programs::find();
         let sandbox = Sandbox::new(name);
         sandbox.config(&format!("{top}\n[shim.programs]\nkata = {shim:?}\n"));
@@ -70,7 +73,7 @@ impl Direct {
         }
         let daemon =
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let machine = Self { daemon, programs, configuration, sandbox };
+        let machine = Self { daemon, programs, configuration, sandbox, _overhead: overhead };
         wait_for("containerd to answer", || machine.ctr(&["version"]).status.success().then_some(()));
         machine
     }

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{cgroup, dist};
+use crate::common::dist;
 use crate::guest;
 use crate::kit::containerd::{config, plugin};
 use crate::kit::node::MACHINE;
 use crate::kit::{Containerd, Files, Node, Pod, Suite};
+use crate::overhead::Overhead;
 use crate::stand_in::journal::{Entry, Step};
 
 /// How many CPUs each VM has.
@@ -53,8 +54,7 @@ impl Layout {
 #[derive(Debug)]
 pub struct Kata {
     pub engine: Containerd,
-    /// Whether `/kata_overhead` was there before.
-    had_overhead: bool,
+    _overhead: Overhead,
 }
 
 impl Kata {
@@ -77,7 +77,7 @@ impl Kata {
     }
 
     fn start(suite: Suite, name: &str, shim: &str, prepare: impl FnOnce(&Node)) -> Self {
-        let had_overhead = cgroup::dir("cpu", "/kata_overhead").exists();
+        let overhead = Overhead::new();
         let node = Node::on_the_machine(suite, name);
         let dir = node.sandbox.dir().to_owned();
         fs::create_dir_all(dir.join("shims")).unwrap();
@@ -98,7 +98,7 @@ impl Kata {
         }
         node.write("/etc/containerd/config.toml", &text);
         prepare(&node);
-        Self { engine: Containerd::run(node, Files::new()), had_overhead }
+        Self { engine: Containerd::run(node, Files::new()), _overhead: overhead }
     }
 
     /// Makes a pod: its group, limited as kubelet would, and its sandbox.
@@ -138,12 +138,6 @@ impl Drop for Kata {
         if std::thread::panicking() {
             for entry in self.journal() {
                 eprintln!("{:?} {} {} {:?}", entry.step, entry.id, entry.what, entry.error);
-            }
-        }
-        // Kata leaves the group above its overhead groups; whoever made it takes it away again.
-        if !self.had_overhead {
-            for hierarchy in cgroup::hierarchies() {
-                let _ = fs::remove_dir(hierarchy.dir("/kata_overhead"));
             }
         }
     }
