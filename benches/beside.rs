@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 use crate::figures::{Dice, Figure};
 use crate::knobs::Knob;
 use crate::load::Arrivals;
-use crate::node::{Node, Transcode, cpus};
-use crate::noise::{self, LATE_MS, Noise};
+use crate::node::{Node, cpus};
 use crate::page::Table;
-use crate::round::{Arm, Beside, Round};
+use crate::round::{Arm, Beside, LOUD_PERCENT, Round};
 use crate::stop_if_interrupted;
 
 /// Time before the counted time, and the counted time, of each run.
@@ -18,6 +17,11 @@ const WARM_S: f64 = 0.4;
 const SECONDS: f64 = 3.0;
 /// Of the node's CPU time, what the service is to use when it is alone.
 const ONLINE_SHARE: f64 = 0.10;
+/// The limit of a limited service, as a multiple of what it uses in the mean: requests of 100 ms need more now and then.
+const LIMIT: f64 = 1.15;
+
+const CALIBRATION: Arm =
+    Arm { name: "calibration", beside: Beside::Nothing, limit_us: None, burst: false, knob: Knob::Nothing };
 
 /// How the arms are run.
 #[derive(Clone, Copy, Debug)]
@@ -42,35 +46,30 @@ pub(crate) struct Arms {
     took_s: f64,
 }
 
-/// What a request costs the service: a run alone, at a rate that any machine can serve.
-pub(crate) fn calibrate(node: &Node) -> Round {
-    let arm = Arm {
-        name: "calibration",
-        beside: Beside::Nothing,
-        limit_us: None,
-        burst: false,
-        knob: Knob::Nothing,
-    };
-    let plan = Plan { rate: 300.0, cycle_ms: 0.0, burst_ms: 0.0, rounds: 1 };
-    arm.run(node, plan.arrivals(0))
+/// How requests are to come, by what one costs the service alone, µs of CPU: first at a rate that any machine can serve,
+/// and then as they are to come, since a request costs more where few come.
+pub(crate) fn calibrate(node: &Node, plan: impl Fn(f64) -> Plan) -> (Plan, f64) {
+    let first = Plan { rate: 300.0, cycle_ms: 0.0, burst_ms: 0.0, rounds: 1 };
+    let cost = |plan: Plan| CALIBRATION.run(node, plan.arrivals(0)).cpu_us;
+    let cost_us = cost(plan(cost(first)));
+    (plan(cost_us), cost_us)
 }
 
-/// Requests per second that make the service use its part of the node.
-pub(crate) fn usual_rate(service: &Round) -> f64 {
-    (ONLINE_SHARE * cpus() as f64 * 1e6 / service.cpu_us).clamp(50.0, 20_000.0).round()
+/// Evenly, at a rate that makes the service use its part of the node.
+pub(crate) fn evenly(cost_us: f64, rounds: usize) -> Plan {
+    let rate = (ONLINE_SHARE * cpus() as f64 * 1e6 / cost_us).clamp(50.0, 20_000.0).round();
+    Plan { rate, cycle_ms: 0.0, burst_ms: 0.0, rounds }
 }
 
-/// How late a real-time task wakes up while the offline work keeps all CPUs busy: the machine's own part in any latency.
-pub(crate) fn late_under_load(node: &Node) -> Noise {
-    let offline =
-        Arm { name: "", beside: Beside::Kubelet, limit_us: None, burst: false, knob: Knob::Nothing }
-            .offline();
-    let _work = offline.map(|pod| Transcode::start(node, &pod));
-    noise::look()
+/// What the service may use of 100 ms when it is limited, µs: a little more than it uses in the mean beside offline work,
+/// but no less than the kernel hands out at once to every CPU.
+pub(crate) fn limit_us(node: &Node, plan: Plan) -> u64 {
+    let arm = Arm { beside: Beside::Kubelet, ..CALIBRATION };
+    (LIMIT * plan.rate * arm.run(node, plan.arrivals(0)).cpu_us / 10.0).max(10_000.0).round() as u64
 }
 
-/// Runs every arm once in each round, in random order. A run in which the generator itself was late, which only the
-/// machine can have done, is done again, while not more than one in eight are.
+/// Runs every arm once in each round, in random order. A run in which the machine stood still too much is done again,
+/// while not more than one in eight are.
 pub(crate) fn rounds(node: &Node, arms: &[Arm], plan: Plan) -> Arms {
     let begin = Instant::now();
     let mut dice = Dice::new();
@@ -87,7 +86,7 @@ pub(crate) fn rounds(node: &Node, arms: &[Arm], plan: Plan) -> Arms {
         for arm in dice.order(arms.len()) {
             stop_if_interrupted();
             let mut run = arms[arm].run(node, plan.arrivals(all.seed.wrapping_add(n as u64)));
-            while run.generator_p999_ms > LATE_MS && all.again < spare {
+            while run.is_loud() && all.again < spare {
                 all.again += 1;
                 run = arms[arm].run(node, plan.arrivals(all.seed.wrapping_add(n as u64)));
             }
@@ -141,7 +140,7 @@ impl Arms {
 
     /// Runs that count although the machine stood still in them.
     fn loud(&self) -> usize {
-        self.runs.iter().flatten().filter(|r| r.generator_p999_ms > LATE_MS).count()
+        self.runs.iter().flatten().filter(|r| r.is_loud()).count()
     }
 
     /// What makes the figures say less than they seem to.
@@ -151,7 +150,7 @@ impl Arms {
         let all = runs.clone().count();
         if self.again > 0 || self.loud() > 0 {
             doubts.push(format!(
-                "In {} of {} runs the load generator, a real-time task, was itself late by more than {LATE_MS} ms (p99.9), so the machine below stood still: {} were done again, {} count as they are{}.",
+                "In {} of {} runs the machine below stood still during more than {LOUD_PERCENT} % of the requests: {} were done again, {} count as they are{}.",
                 self.again + self.loud(), all + self.again, self.again, self.loud(),
                 if self.noisy { ", too many to conclude anything from latencies" } else { "" },
             ));
@@ -169,7 +168,7 @@ impl Arms {
     /// The arms under each other: first what does not depend on the wall clock.
     pub(crate) fn table(&self) -> Table {
         type Column = (&'static str, usize, fn(&Round) -> f64);
-        let columns: [Column; 13] = [
+        let columns: [Column; 15] = [
             ("waited µs/request", 0, |r| r.waited_us),
             ("throttled periods", 0, |r| r.throttled_periods),
             ("throttled ms", 0, |r| r.throttled_ms),
@@ -182,7 +181,9 @@ impl Arms {
             ("p50 ms", 2, |r| r.p50_ms),
             ("p99 ms", 2, |r| r.p99_ms),
             ("p99.9 ms", 2, |r| r.p999_ms),
-            ("generator p99.9", 2, |r| r.generator_p999_ms),
+            ("set aside %", 1, |r| r.set_aside_percent),
+            ("all p99", 2, |r| r.all_p99_ms),
+            ("all p99.9", 2, |r| r.all_p999_ms),
         ];
         let row = |(n, arm): (usize, &Arm)| {
             let cells = columns.iter().map(|(name, decimals, get)| match *name {

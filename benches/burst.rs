@@ -17,9 +17,12 @@ const BURST_MS: f64 = 60.0;
 
 pub(crate) fn run(rounds: usize) -> Section {
     let node = Node::new();
-    let service = beside::calibrate(&node);
-    let requests = NEED * LIMIT_US as f64 / service.cpu_us;
-    let rate = (requests * 1e3 / CYCLE_MS).round();
+    let requests = |cost_us: f64| NEED * LIMIT_US as f64 / cost_us;
+    let (plan, cost_us) = beside::calibrate(&node, |cost_us| {
+        let rate = (requests(cost_us) * 1e3 / CYCLE_MS).round();
+        Plan { rate, cycle_ms: CYCLE_MS, burst_ms: BURST_MS, rounds }
+    });
+    let requests = requests(cost_us);
     let arm = |name, burst| Arm {
         name,
         beside: Beside::Nothing,
@@ -28,7 +31,6 @@ pub(crate) fn run(rounds: usize) -> Section {
         knob: Knob::Nothing,
     };
     let arms = [arm("burst off", false), arm("burst on", true)];
-    let plan = Plan { rate, cycle_ms: CYCLE_MS, burst_ms: BURST_MS, rounds };
     let all = beside::rounds(&node, &arms, plan);
 
     let less = |get| all.against(1, 0, get).map(|ratio| 100.0 * (1.0 - ratio));
@@ -71,7 +73,7 @@ pub(crate) fn run(rounds: usize) -> Section {
         doubts: all.doubts(),
         plots: vec![("burst", plot)],
         json: json!({
-            "rate": rate, "limit_us": LIMIT_US, "service_cpu_us": service.cpu_us, "arms": all.json(),
+            "rate": plan.rate, "limit_us": LIMIT_US, "service_cpu_us": cost_us, "arms": all.json(),
             "p99_against_off": all.against(1, 0, |r| r.p99_ms).json(),
             "throttled_less_percent": less(|r| r.throttled_ms).json(),
         }),

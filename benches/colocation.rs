@@ -2,15 +2,12 @@
 
 use serde_json::json;
 
-use crate::beside::{self, Arms, Plan};
+use crate::beside::{self, Arms};
 use crate::figures::quantile;
 use crate::knobs::Knob;
 use crate::node::Node;
 use crate::page::{Goal, Panel, Section, lines, panels};
 use crate::round::{Arm, Beside};
-
-/// The limit of a limited service, as a multiple of what it uses in the mean.
-const LIMIT: f64 = 1.3;
 
 const ALONE: usize = 0;
 const EQUAL: usize = 1;
@@ -21,10 +18,9 @@ const LIMITED: usize = 5;
 
 pub(crate) fn run(rounds: usize, noisy: bool) -> Section {
     let node = Node::new();
-    let service = beside::calibrate(&node);
-    let rate = beside::usual_rate(&service);
-    // Of each 100 ms, and no less than the kernel hands out at once to every CPU.
-    let limit_us = (LIMIT * rate * service.cpu_us / 10.0).max(10_000.0).round() as u64;
+    let (plan, cost_us) = beside::calibrate(&node, |cost_us| beside::evenly(cost_us, rounds));
+    let rate = plan.rate;
+    let limit_us = beside::limit_us(&node, plan);
     let arm = |name, beside, limited: bool, burst| Arm {
         name,
         beside,
@@ -42,9 +38,7 @@ pub(crate) fn run(rounds: usize, noisy: bool) -> Section {
         arm("limited, keep + burst", Beside::Keep, true, true),
         arm("limited, class-tree + burst", Beside::ClassTree, true, true),
     ];
-    let plan = Plan { rate, cycle_ms: 0.0, burst_ms: 0.0, rounds };
     let all = beside::rounds(&node, &arms, plan);
-    let late = beside::late_under_load(&node);
 
     let p99 = all.against(CLASS_TREE, ALONE, |r| r.p99_ms);
     let p999 = all.against(CLASS_TREE, ALONE, |r| r.p999_ms);
@@ -60,13 +54,6 @@ pub(crate) fn run(rounds: usize, noisy: bool) -> Section {
         Goal::at_most("class-tree: p99, times that of alone", p99, 1.25, 2).unless(noisy),
         Goal::at_most("class-tree: p99.9, times that of alone", p999, 2.0, 2).unless(noisy),
     ];
-    let mut doubts = all.doubts();
-    if late.late_p999_ms > all.figure(ALONE, |r| r.p999_ms).median {
-        doubts.push(format!(
-            "With the offline work running, a real-time task woke up {:.2} ms late (p99.9): on this machine no scheduling could bring p99.9 below that.",
-            late.late_p999_ms
-        ));
-    }
     let compared: Vec<_> = [EQUAL, KUBELET, KEEP, CLASS_TREE]
         .map(|n| {
             json!({
@@ -81,19 +68,19 @@ pub(crate) fn run(rounds: usize, noisy: bool) -> Section {
         name: "colocation",
         title: "Colocation: nginx beside an x264 transcode",
         what: format!(
-            "An nginx that compresses a page for each request ({rate:.0} requests/s, open loop, Poisson, {:.0} µs of CPU each), and ffmpeg \
+            "An nginx that compresses a page for each request ({rate:.0} requests/s, open loop, Poisson, {cost_us:.0} µs of CPU each), and ffmpeg \
              transcoding with x264 beside it, in containers of runc, on {} CPUs. Every arm once in each of {rounds} rounds, in random order \
-             and with the same arrivals in a round. Medians [95 % interval]. `limited`: the service may use {:.0} ms of CPU in each 100 ms.",
-            service.cpu_us,
+             and with the same arrivals in a round. Medians [95 % interval]. p50, p99 and p99.9 are of the requests during which \
+             the machine below did not stand still (`set aside`: the others). `limited`: the service may use {:.0} ms of CPU in each 100 ms.",
             crate::node::cpus(),
             limit_us as f64 / 1e3,
         ),
         tables: vec![all.table()],
         goals,
-        doubts,
+        doubts: all.doubts(),
         plots: plots(&arms, &all),
         json: json!({
-            "rate": rate, "limit_us": limit_us, "service_cpu_us": service.cpu_us, "late_under_load": late,
+            "rate": rate, "limit_us": limit_us, "service_cpu_us": cost_us,
             "arms": all.json(), "against_alone": compared,
         }),
     }

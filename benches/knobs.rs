@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::beside::{self, Plan};
+use crate::beside;
 use crate::common::cgroup;
 use crate::node::{cpus, give_shares, group};
 use crate::page::{Panel, Section, panels};
@@ -32,9 +32,11 @@ impl Knob {
         match (self, offline) {
             (Self::RealTime, _) => {
                 if cgroup::is_v1() {
-                    // Nothing may run real-time in a group before its groups above may.
-                    for above in branch.iter().rev() {
-                        cgroup::write(above.to_str().unwrap(), "cpu.rt_runtime_us", "900000").unwrap();
+                    // Nothing may run real-time in a group before its groups above may. For a moment the kernel still counts
+                    // what the last container and its pod were given.
+                    for (above, group) in branch.iter().enumerate().rev() {
+                        let part = if above < 2 { "400000" } else { "900000" };
+                        cgroup::write(group.to_str().unwrap(), "cpu.rt_runtime_us", part).unwrap();
                     }
                 }
                 for pid in cgroup::procs("cpu", &own) {
@@ -62,8 +64,7 @@ impl Knob {
 
 pub(crate) fn run(rounds: usize) -> Section {
     let node = crate::node::Node::new();
-    let service = beside::calibrate(&node);
-    let rate = beside::usual_rate(&service);
+    let (plan, cost_us) = beside::calibrate(&node, |cost_us| beside::evenly(cost_us, rounds));
     let arm = |name, beside, knob| Arm { name, beside, limit_us: None, burst: true, knob };
     let arms = [
         arm("online alone", Beside::Nothing, Knob::Nothing),
@@ -74,7 +75,7 @@ pub(crate) fn run(rounds: usize) -> Section {
         arm("class-tree, online weight at most", Beside::ClassTree, Knob::Heavy),
         arm("as kubelet, online weight at most", Beside::Kubelet, Knob::Heavy),
     ];
-    let all = beside::rounds(&node, &arms, Plan { rate, cycle_ms: 0.0, burst_ms: 0.0, rounds });
+    let all = beside::rounds(&node, &arms, plan);
     let named: Vec<(String, usize)> =
         arms.iter().map(|arm| (arm.name.to_owned(), usize::from(arm.knob != Knob::Nothing))).collect();
     let panel = |title: &str, get| Panel {
@@ -96,12 +97,13 @@ pub(crate) fn run(rounds: usize) -> Section {
         name: "knobs",
         title: "What else might help the slowest requests",
         what: format!(
-            "The arms of colocation with one thing more set ({rate:.0} requests/s, {rounds} rounds). Medians [95 % interval]."
+            "The arms of colocation with one thing more set ({:.0} requests/s, {rounds} rounds). Medians [95 % interval].",
+            plan.rate
         ),
         tables: vec![all.table()],
         goals: Vec::new(),
         doubts: all.doubts(),
         plots: vec![("knobs", plot)],
-        json: json!({"rate": rate, "service_cpu_us": service.cpu_us, "arms": all.json()}),
+        json: json!({"rate": plan.rate, "service_cpu_us": cost_us, "arms": all.json()}),
     }
 }

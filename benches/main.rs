@@ -28,9 +28,12 @@ mod page;
 mod round;
 mod start;
 
+use std::path::Path;
 use std::{env, fs};
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::sys::statvfs::FsFlags;
 use serde_json::json;
 
 use noise::Noise;
@@ -54,13 +57,14 @@ fn measure(page: &str, names: &[&str], short: bool) {
     assert!(env::var_os("PLIMSOLL_DIST").is_some(), "the release binaries are measured: run make bench");
     // An interrupt ends a round, never the cleaning up.
     [Signal::SIGINT, Signal::SIGTERM].into_iter().collect::<SigSet>().thread_block().unwrap();
+    let in_memory = files_in_memory();
     let noise = noise::gate();
     let mut sections = Vec::new();
     for name in names {
         let rounds = rounds(match *name {
             "start" if short => 15,
             "start" => 50,
-            _ => 10,
+            _ => 12,
         });
         let mut section = match *name {
             "start" => start::run(rounds),
@@ -69,11 +73,11 @@ fn measure(page: &str, names: &[&str], short: bool) {
             _ => colocation::run(rounds, !noise.quiet),
         };
         section.json["noise"] = json!(noise);
-        section.json["machine"] = facts(&noise);
+        section.json["machine"] = facts(&noise, in_memory);
         section.publish();
         sections.push(section);
     }
-    page::page(page, &facts(&noise), &sections);
+    page::page(page, &facts(&noise, in_memory), &sections);
 }
 
 fn rounds(usual: usize) -> usize {
@@ -83,8 +87,17 @@ fn rounds(usual: usize) -> usize {
     rounds
 }
 
+/// Has bundles and records where engines and Plimsoll have them: on a node `/run` is a tmpfs, and on a disk it would be the
+/// disk's journal that is measured. Whether there is such a place here.
+fn files_in_memory() -> bool {
+    let place = Path::new("/dev/shm");
+    let is_fit = statfs(place)
+        .is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC && !fs.flags().contains(FsFlags::ST_NOEXEC));
+    is_fit && tempfile::env::override_temp_dir(place).is_ok()
+}
+
 /// What was measured on.
-fn facts(noise: &Noise) -> serde_json::Value {
+fn facts(noise: &Noise, in_memory: bool) -> serde_json::Value {
     json!({
         "kernel": page::version("uname", "-sr"),
         "CPUs": node::cpus(),
@@ -92,6 +105,7 @@ fn facts(noise: &Noise) -> serde_json::Value {
         "runtime": page::version("runc", "--version"),
         "online": page::version(node::service::program(), "-v"),
         "offline": page::version("ffmpeg", "-version"),
+        "bundles and records": if in_memory { "on tmpfs" } else { "ON A DISK" },
         "quiet": if noise.quiet { "yes" } else { "NO" },
     })
 }

@@ -8,6 +8,9 @@ use crate::load::{Arrivals, Load};
 use crate::node::counters::{Container, Machine};
 use crate::node::{Node, Pod, Service, Transcode, cpus};
 
+/// Of a run's requests, how many the machine may stand still in, %, before the run says nothing.
+pub(crate) const LOUD_PERCENT: f64 = 10.0;
+
 const QOS: &str = "koordinator.sh/qosClass";
 const BURST: &str = "koordinator.sh/cpuBurst";
 
@@ -41,9 +44,15 @@ pub(crate) struct Arm {
 /// What one round came to.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Round {
+    /// Latencies of the requests during which the machine did not stand still.
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
+    /// The others, of all requests, %.
+    pub(crate) set_aside_percent: f64,
+    /// Latencies of all requests.
+    pub(crate) all_p99_ms: f64,
+    pub(crate) all_p999_ms: f64,
     pub(crate) served_per_s: f64,
     pub(crate) failed: f64,
     /// What the load generator, a real-time task, was late by itself.
@@ -64,6 +73,13 @@ pub(crate) struct Round {
     pub(crate) frames_per_s: f64,
     #[serde(skip)]
     pub(crate) latency_us: Vec<u32>,
+}
+
+impl Round {
+    /// Whether the machine below stood still too much for the run to say anything of latency.
+    pub(crate) fn is_loud(&self) -> bool {
+        self.set_aside_percent > LOUD_PERCENT
+    }
 }
 
 impl Arm {
@@ -114,11 +130,14 @@ impl Arm {
         let (work, frames) = (after.2.0.since(&before.2.0), after.2.1 - before.2.1);
         let all_s = machine.seconds * cpus() as f64;
         let requests = served.latency_us.len() as f64;
-        let ms = |share| quantile(&served.latency_us, share) / 1e3;
+        let ms = |sorted, share| quantile(sorted, share) / 1e3;
         Round {
-            p50_ms: ms(0.5),
-            p99_ms: ms(0.99),
-            p999_ms: ms(0.999),
+            p50_ms: ms(&served.clear_us, 0.5),
+            p99_ms: ms(&served.clear_us, 0.99),
+            p999_ms: ms(&served.clear_us, 0.999),
+            set_aside_percent: 100.0 * (1.0 - served.clear_us.len() as f64 / requests),
+            all_p99_ms: ms(&served.latency_us, 0.99),
+            all_p999_ms: ms(&served.latency_us, 0.999),
             served_per_s: requests / arrivals.seconds,
             failed: served.failed as f64,
             generator_p999_ms: quantile(&served.late_us, 0.999) / 1e3,
@@ -136,7 +155,7 @@ impl Arm {
                 0.0
             },
             frames_per_s: frames / machine.seconds,
-            latency_us: served.latency_us,
+            latency_us: served.clear_us,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! (no coordinated omission). A round's arms get the same arrivals.
 
 mod send;
+mod still;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -37,6 +38,8 @@ pub(crate) struct Arrivals {
 pub(crate) struct Served {
     /// From the intended time to the end of the answer, µs, sorted.
     pub(crate) latency_us: Vec<u32>,
+    /// The same of those requests during which the machine did not stand still.
+    pub(crate) clear_us: Vec<u32>,
     /// From the intended time to the sending, µs, sorted: what the generator itself was late by.
     pub(crate) late_us: Vec<u32>,
     /// Answered with something else than 200, or not at all.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 
+use super::still::Watch;
 use super::{Arrivals, Served};
 use crate::figures::Dice;
 
@@ -31,7 +32,9 @@ pub(crate) fn main(socket: &str, arrivals: &str) {
     let times = arrivals.times();
     let mut served = Served::default();
     let mut waiting: Vec<Waiting> = Vec::new();
+    let mut answered: Vec<(Instant, Instant)> = Vec::new();
     let mut answer = vec![0; 1 << 17];
+    let machine = Watch::start();
 
     let begin = Instant::now() + Duration::from_millis(20);
     let counted = begin + Duration::from_secs_f64(arrivals.warm_s);
@@ -41,7 +44,7 @@ pub(crate) fn main(socket: &str, arrivals: &str) {
     loop {
         let now = Instant::now();
         if marks.next_if(|mark| *mark <= now).is_some() {
-            println!("{}", served.latency_us.len());
+            println!("{}", answered.len());
         }
         while let Some(due) = next.next_if(|due| *due <= now) {
             let counts = due >= counted;
@@ -63,7 +66,7 @@ pub(crate) fn main(socket: &str, arrivals: &str) {
             let more = request.read(&mut answer);
             if !more && request.counts {
                 if request.good {
-                    served.latency_us.push(micros(request.due.elapsed()));
+                    answered.push((request.due, Instant::now()));
                 } else {
                     served.failed += 1;
                 }
@@ -72,7 +75,16 @@ pub(crate) fn main(socket: &str, arrivals: &str) {
         });
     }
     served.failed += waiting.iter().filter(|request| request.counts).count();
+    let stood_still = machine.finish();
+    for (due, end) in answered {
+        let latency = micros(end - due);
+        served.latency_us.push(latency);
+        if !stood_still.iter().any(|still| still.touches(due, end)) {
+            served.clear_us.push(latency);
+        }
+    }
     served.latency_us.sort_unstable();
+    served.clear_us.sort_unstable();
     served.late_us.sort_unstable();
     println!("{}", super::json(&served));
 }

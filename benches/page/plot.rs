@@ -10,12 +10,12 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 .axis { stroke: #8c959f; stroke-width: 1 }
 .grid { stroke: #d0d7de; stroke-width: 1 }
 .goal { stroke: #1a7f37; stroke-width: 1.5; stroke-dasharray: 4 3 }
-.c0 { --c: #0969da } .c1 { --c: #bc4c00 } .c2 { --c: #8250df } .c3 { --c: #1a7f37 } .c4 { --c: #57606a } .c5 { --c: #cf222e }
-.dot { fill: var(--c); opacity: .35 } .mid { stroke: var(--c); stroke-width: 3 } .span { stroke: var(--c); stroke-width: 1.5 }
-.line { stroke: var(--c); stroke-width: 2; fill: none } .mark { fill: var(--c) }
+.c0 { color: #0969da } .c1 { color: #bc4c00 } .c2 { color: #8250df } .c3 { color: #1a7f37 } .c4 { color: #57606a } .c5 { color: #cf222e }
+.dot { fill: currentColor; opacity: .35 } .mid { stroke: currentColor; stroke-width: 3 } .span { stroke: currentColor; stroke-width: 1.5 }
+.line { stroke: currentColor; stroke-width: 2; fill: none } .mark { fill: currentColor }
 @media (prefers-color-scheme: dark) {
  text { fill: #e6edf3 } .small { fill: #9198a1 } .axis { stroke: #6e7681 } .grid { stroke: #30363d } .goal { stroke: #3fb950 }
- .c0 { --c: #58a6ff } .c1 { --c: #f0883e } .c2 { --c: #bc8cff } .c3 { --c: #3fb950 } .c4 { --c: #9198a1 } .c5 { --c: #ff7b72 }
+ .c0 { color: #58a6ff } .c1 { color: #f0883e } .c2 { color: #bc8cff } .c3 { color: #3fb950 } .c4 { color: #9198a1 } .c5 { color: #ff7b72 }
 }
 </style>";
 const ROW: f64 = 26.0;
