@@ -1,7 +1,7 @@
 //! `make bench`: what Plimsoll costs each container start, and what it does for the node.
 //!
 //! Three measurements, each with a table, JSON and plots in `target/bench/`: `start`, `colocation` and `burst`; without a
-//! name all three, shorter, into one page, `target/bench/report.html`. A fourth, `knobs`, tries what else might help the
+//! name all three, with fewer rounds, into one page, `target/bench/report.html`. A fourth, `knobs`, tries what else might help the
 //! slowest requests. `PLIMSOLL_BENCH_ROUNDS` sets the number of rounds.
 
 #![allow(
@@ -64,6 +64,7 @@ fn measure(page: &str, names: &[&str], short: bool) {
         let rounds = rounds(match *name {
             "start" if short => 15,
             "start" => 50,
+            _ if short => 10,
             _ => 12,
         });
         let mut section = match *name {
