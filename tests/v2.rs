@@ -114,6 +114,23 @@ fn the_class_tree_is_out_of_a_hooks_reach_on_v2() {
     }
 }
 
+/// As systemd takes one away when the last scope that wants it is gone.
+#[test]
+fn a_controller_that_was_taken_away_leaves_nothing_to_give_back() {
+    let Some(node) = Node::new(Kernel::mainline_6_12()) else { return };
+    let pod = node.pod(Driver::Systemd, Kube::BestEffort, "a");
+    let one = pod.container("one").class("BE");
+    one.create();
+    assert_eq!((pod.read("cpu.idle"), node.kept("groups").len()), ("1".into(), 1));
+    let above = pod.path.rsplit_once('/').unwrap().0.to_owned();
+    node.machine().disable(&above, "cpu");
+    assert_eq!(node.try_read(&pod.path, "cpu.idle"), None);
+    one.stop();
+    let in_part = |line: &serde_json::Value| line["msg"] == "container given back in part";
+    assert!(!node.log().iter().any(in_part), "{:?}", node.log());
+    assert_eq!((node.kept("containers"), node.kept("groups")), (vec![], vec![]));
+}
+
 #[test]
 fn without_the_cpuset_controller_the_rest_is_done() {
     let Some(node) = Node::new(Kernel::mainline_6_12()) else { return };

@@ -654,6 +654,7 @@ fn repair_knows_machines() {
     fs::write(&file, record.to_string()).unwrap();
     let repaired = invariants::repaired(&node.sandbox);
     assert!(repaired.done[0].contains("finished what was cut off"), "{repaired:?}");
+    assert_eq!(repaired.done.len(), 1, "{repaired:?}");
     assert_eq!(node.kept(), ["sb1.json"]);
     assert_eq!(cgroup::read(&node.pod(), "cpu.idle").as_deref(), Some("1"));
     assert_eq!(invariants::repaired(&node.sandbox).done, [""; 0]);
