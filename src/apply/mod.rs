@@ -5,6 +5,7 @@ mod order;
 mod tree;
 mod write;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -188,6 +189,13 @@ pub fn bring(writes: &[Write]) -> Vec<Error> {
         }
         Err(error) => vec![error],
     }
+}
+
+/// Puts values back. A controller that was taken away from a group took its values along: then there is nothing to do.
+pub fn put_back(writes: &[Write]) -> Vec<Error> {
+    let mut errors = bring(writes);
+    errors.retain(|error| error.as_errno() != Some(Errno::ENOENT));
+    errors
 }
 
 /// The steps, and a second look at every file that may have changed: what reads back wrong is written once more.

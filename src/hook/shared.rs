@@ -147,16 +147,14 @@ impl Hook {
             return errors;
         }
         let writes = put_back(&journal);
-        let mut left = apply::bring(&writes);
+        let mut left = apply::put_back(&writes);
         for _ in 0..DYING.0 {
             if !left.iter().any(|error| matches!(error.as_errno(), Some(Errno::EINVAL | Errno::EBUSY))) {
                 break;
             }
             thread::sleep(DYING.1);
-            left = apply::bring(&writes);
+            left = apply::put_back(&writes);
         }
-        // A controller that was taken away from the group took its values along.
-        left.retain(|error| error.as_errno() != Some(Errno::ENOENT));
         // What cannot be put back now, a repair can.
         if left.is_empty() || !group.exists() {
             errors.extend(self.store.remove_journal(group).err());
