@@ -12,9 +12,8 @@ use crate::page::Table;
 use crate::round::{Arm, Beside, LOUD_PERCENT, Round};
 use crate::stop_if_interrupted;
 
-/// Time before the counted time, and the counted time, of each run.
+/// Time before the counted time of each run.
 const WARM_S: f64 = 0.4;
-const SECONDS: f64 = 3.0;
 /// Of the node's CPU time, what the service is to use when it is alone.
 const ONLINE_SHARE: f64 = 0.10;
 /// The limit of a limited service, as a multiple of what it uses in the mean: requests of 100 ms need more now and then.
@@ -29,7 +28,15 @@ pub(crate) struct Plan {
     pub(crate) rate: f64,
     pub(crate) cycle_ms: f64,
     pub(crate) burst_ms: f64,
+    pub(crate) extent: Extent,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
     pub(crate) rounds: usize,
+    /// The counted time of each run.
+    pub(crate) seconds: f64,
 }
 
 /// All that was measured.
@@ -44,21 +51,23 @@ pub(crate) struct Arms {
     /// Whether the machine stood still too often to say anything of latency.
     pub(crate) noisy: bool,
     took_s: f64,
+    /// The counted time of each run.
+    seconds: f64,
 }
 
 /// How requests are to come, by what one costs the service alone, µs of CPU: first at a rate that any machine can serve,
 /// and then as they are to come, since a request costs more where few come.
 pub(crate) fn calibrate(node: &Node, plan: impl Fn(f64) -> Plan) -> (Plan, f64) {
-    let first = Plan { rate: 300.0, cycle_ms: 0.0, burst_ms: 0.0, rounds: 1 };
     let cost = |plan: Plan| CALIBRATION.run(node, plan.arrivals(0)).cpu_us;
+    let first = Plan { rate: 300.0, ..plan(1.0) };
     let cost_us = cost(plan(cost(first)));
     (plan(cost_us), cost_us)
 }
 
 /// Evenly, at a rate that makes the service use its part of the node.
-pub(crate) fn evenly(cost_us: f64, rounds: usize) -> Plan {
+pub(crate) fn evenly(cost_us: f64, extent: Extent) -> Plan {
     let rate = (ONLINE_SHARE * cpus() as f64 * 1e6 / cost_us).clamp(50.0, 20_000.0).round();
-    Plan { rate, cycle_ms: 0.0, burst_ms: 0.0, rounds }
+    Plan { rate, cycle_ms: 0.0, burst_ms: 0.0, extent }
 }
 
 /// What the service may use of 100 ms when it is limited, µs: a little more than it uses in the mean beside offline work,
@@ -80,9 +89,10 @@ pub(crate) fn rounds(node: &Node, arms: &[Arm], plan: Plan) -> Arms {
         seed: dice.seed,
         noisy: false,
         took_s: 0.0,
+        seconds: plan.extent.seconds,
     };
-    let spare = (plan.rounds * arms.len()).div_ceil(8);
-    for n in 0..plan.rounds {
+    let spare = (plan.extent.rounds * arms.len()).div_ceil(8);
+    for n in 0..plan.extent.rounds {
         for arm in dice.order(arms.len()) {
             stop_if_interrupted();
             let mut run = arms[arm].run(node, plan.arrivals(all.seed.wrapping_add(n as u64)));
@@ -92,9 +102,9 @@ pub(crate) fn rounds(node: &Node, arms: &[Arm], plan: Plan) -> Arms {
             }
             all.runs[arm].push(run);
         }
-        println!("round {} of {}, {:.0} s", n + 1, plan.rounds, begin.elapsed().as_secs_f64());
+        println!("round {} of {}, {:.0} s", n + 1, plan.extent.rounds, begin.elapsed().as_secs_f64());
     }
-    all.noisy = all.loud() * 4 > plan.rounds * arms.len();
+    all.noisy = all.loud() * 4 > plan.extent.rounds * arms.len();
     all.took_s = begin.elapsed().as_secs_f64();
     all
 }
@@ -102,7 +112,7 @@ pub(crate) fn rounds(node: &Node, arms: &[Arm], plan: Plan) -> Arms {
 impl Plan {
     fn arrivals(&self, seed: u64) -> Arrivals {
         let (rate, cycle_ms, burst_ms) = (self.rate, self.cycle_ms, self.burst_ms);
-        Arrivals { rate, cycle_ms, burst_ms, seed, warm_s: WARM_S, seconds: SECONDS }
+        Arrivals { rate, cycle_ms, burst_ms, seed, warm_s: WARM_S, seconds: self.extent.seconds }
     }
 }
 
@@ -193,7 +203,7 @@ impl Arms {
             std::iter::once(arm.name.to_owned()).chain(cells).collect()
         };
         Table {
-            title: format!("Medians of {} runs of {SECONDS} s each", self.runs[0].len()),
+            title: format!("Medians of {} runs of {} s each", self.runs[0].len(), self.seconds),
             head: std::iter::once("arm").chain(columns.iter().map(|c| c.0)).collect(),
             rows: self.arms.iter().enumerate().map(row).collect(),
         }
@@ -203,7 +213,7 @@ impl Arms {
     pub(crate) fn json(&self) -> Value {
         let arm = |(arm, runs): (&Arm, &Vec<Round>)| json!({"arm": arm.name, "runs": runs});
         json!({
-            "seed": self.seed, "took_s": self.took_s, "done_again": self.again, "noisy": self.noisy,
+            "seed": self.seed, "seconds": self.seconds, "took_s": self.took_s, "done_again": self.again, "noisy": self.noisy,
             "arms": self.arms.iter().zip(&self.runs).map(arm).collect::<Vec<_>>(),
         })
     }

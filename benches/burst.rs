@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::beside::{self, Plan};
+use crate::beside::{self, Extent, Plan};
 use crate::knobs::Knob;
 use crate::node::Node;
 use crate::page::{Goal, Panel, Section, panels};
@@ -15,12 +15,12 @@ const NEED: f64 = 1.5;
 const CYCLE_MS: f64 = 400.0;
 const BURST_MS: f64 = 60.0;
 
-pub(crate) fn run(rounds: usize) -> Section {
+pub(crate) fn run(extent: Extent) -> Section {
     let node = Node::new();
     let requests = |cost_us: f64| NEED * LIMIT_US as f64 / cost_us;
     let (plan, cost_us) = beside::calibrate(&node, |cost_us| {
         let rate = (requests(cost_us) * 1e3 / CYCLE_MS).round();
-        Plan { rate, cycle_ms: CYCLE_MS, burst_ms: BURST_MS, rounds }
+        Plan { rate, cycle_ms: CYCLE_MS, burst_ms: BURST_MS, extent }
     });
     let requests = requests(cost_us);
     let arm = |name, burst| Arm {
@@ -65,8 +65,9 @@ pub(crate) fn run(rounds: usize) -> Section {
         what: format!(
             "The same nginx, alone on the node and limited to {} ms of CPU in each 100 ms; every {CYCLE_MS} ms it is sent about \
              {requests:.0} requests within {BURST_MS} ms, which need {NEED} × that. In the mean it stays far below its limit. \
-             {rounds} rounds in random order. Medians [95 % interval].",
+             {} rounds in random order. Medians [95 % interval].",
             LIMIT_US / 1000,
+            extent.rounds,
         ),
         tables: vec![all.table()],
         goals,

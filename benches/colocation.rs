@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::beside::{self, Arms};
+use crate::beside::{self, Arms, Extent};
 use crate::figures::quantile;
 use crate::knobs::Knob;
 use crate::node::Node;
@@ -16,9 +16,9 @@ const KEEP: usize = 3;
 const CLASS_TREE: usize = 4;
 const LIMITED: usize = 5;
 
-pub(crate) fn run(rounds: usize, noisy: bool) -> Section {
+pub(crate) fn run(extent: Extent, noisy: bool) -> Section {
     let node = Node::new();
-    let (plan, cost_us) = beside::calibrate(&node, |cost_us| beside::evenly(cost_us, rounds));
+    let (plan, cost_us) = beside::calibrate(&node, |cost_us| beside::evenly(cost_us, extent));
     let rate = plan.rate;
     let limit_us = beside::limit_us(&node, plan);
     let arm = |name, beside, limited: bool, burst| Arm {
@@ -69,10 +69,11 @@ pub(crate) fn run(rounds: usize, noisy: bool) -> Section {
         title: "Colocation: nginx beside an x264 transcode",
         what: format!(
             "An nginx that compresses a page for each request ({rate:.0} requests/s, open loop, Poisson, {cost_us:.0} µs of CPU each), and ffmpeg \
-             transcoding with x264 beside it, in containers of runc, on {} CPUs. Every arm once in each of {rounds} rounds, in random order \
+             transcoding with x264 beside it, in containers of runc, on {} CPUs. Every arm once in each of {} rounds, in random order \
              and with the same arrivals in a round. Medians [95 % interval]. p50, p99 and p99.9 are of the requests during which \
              the machine below did not stand still (`set aside`: the others). `limited`: the service may use {:.0} ms of CPU in each 100 ms.",
             crate::node::cpus(),
+            extent.rounds,
             limit_us as f64 / 1e3,
         ),
         tables: vec![all.table()],

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::beside;
+use crate::beside::{self, Extent};
 use crate::common::cgroup;
 use crate::node::{cpus, give_shares, group};
 use crate::page::{Panel, Section, panels};
@@ -62,9 +62,9 @@ impl Knob {
     }
 }
 
-pub(crate) fn run(rounds: usize) -> Section {
+pub(crate) fn run(extent: Extent) -> Section {
     let node = crate::node::Node::new();
-    let (plan, cost_us) = beside::calibrate(&node, |cost_us| beside::evenly(cost_us, rounds));
+    let (plan, cost_us) = beside::calibrate(&node, |cost_us| beside::evenly(cost_us, extent));
     let arm = |name, beside, knob| Arm { name, beside, limit_us: None, burst: true, knob };
     let arms = [
         arm("online alone", Beside::Nothing, Knob::Nothing),
@@ -97,8 +97,8 @@ pub(crate) fn run(rounds: usize) -> Section {
         name: "knobs",
         title: "What else might help the slowest requests",
         what: format!(
-            "The arms of colocation with one thing more set ({:.0} requests/s, {rounds} rounds). Medians [95 % interval].",
-            plan.rate
+            "The arms of colocation with one thing more set ({:.0} requests/s, {} rounds). Medians [95 % interval].",
+            plan.rate, extent.rounds
         ),
         tables: vec![all.table()],
         goals: Vec::new(),

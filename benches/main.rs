@@ -1,7 +1,7 @@
 //! `make bench`: what Plimsoll costs each container start, and what it does for the node.
 //!
 //! Three measurements, each with a table, JSON and plots in `target/bench/`: `start`, `colocation` and `burst`; without a
-//! name all three, with fewer rounds, into one page, `target/bench/report.html`. A fourth, `knobs`, tries what else might help the
+//! name all three, with fewer and shorter rounds, into one page, `target/bench/report.html`. A fourth, `knobs`, tries what else might help the
 //! slowest requests. `PLIMSOLL_BENCH_ROUNDS` sets the number of rounds.
 
 #![allow(
@@ -36,6 +36,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::FsFlags;
 use serde_json::json;
 
+use beside::Extent;
 use noise::Noise;
 
 fn main() {
@@ -67,11 +68,12 @@ fn measure(page: &str, names: &[&str], short: bool) {
             _ if short => 10,
             _ => 12,
         });
+        let extent = Extent { rounds, seconds: if short { 2.0 } else { 3.0 } };
         let mut section = match *name {
             "start" => start::run(rounds),
-            "burst" => burst::run(rounds),
-            "knobs" => knobs::run(rounds),
-            _ => colocation::run(rounds, !noise.quiet),
+            "burst" => burst::run(extent),
+            "knobs" => knobs::run(extent),
+            _ => colocation::run(extent, !noise.quiet),
         };
         section.json["noise"] = json!(noise);
         section.json["machine"] = facts(&noise, in_memory);
