@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::common::{Bundle, Sandbox};
+use super::common::{Bundle, Sandbox, cgroup, wait_for};
 use super::twin::{LOGS, Seen, call, no_groups, settings, sides};
 
 /// Everything seen of one life, step by step, and every setting of its groups.
@@ -148,6 +148,16 @@ fn live(sandbox: &Sandbox, program: &Path, log: &[&str]) -> Life {
             command.split(' ').map(|word| word.replace("{}", dir).replace('\u{a0}', " ")).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let seen = call(sandbox, program, log, &words);
+        if command.starts_with("exec --detach") {
+            // runc answers before the program has taken its place.
+            let group = sandbox.group("kubepods/burstable/podc/c");
+            let is_sleep = |pid: &i32| {
+                fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.starts_with("/bin/sleep"))
+            };
+            wait_for("the program to run", || {
+                cgroup::procs("cpu", &group).iter().any(is_sleep).then_some(())
+            });
+        }
         life.steps.push((command.to_owned(), compared(command, seen)));
         if matches!(words[0], "create" | "update" | "resume") {
             life.groups.extend(
