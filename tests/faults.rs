@@ -6,8 +6,10 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use common::invariants::{self, Before, claims, frozen, online, records};
 use common::traced::{Stopped, hook, state};
@@ -365,6 +367,22 @@ fn a_log_that_cannot_be_written_is_said_on_stderr() {
     for word in ["plimsoll: error", "OCI state", "not in the log", "plimsoll.log"] {
         assert!(broken.stderr.contains(word), "{word:?} should be in {:?}", broken.stderr);
     }
+}
+
+/// crun is killed by SIGPIPE when a hook is gone before it has written the state.
+#[test]
+fn a_state_that_nobody_needs_is_read_all_the_same() {
+    let sandbox = Sandbox::new("unread");
+    fs::create_dir_all(sandbox.run_dir()).unwrap();
+    fs::write(sandbox.run_dir().join("disabled"), "").unwrap();
+    let mut hook = Command::new(dist("plimsoll-hook"));
+    hook.arg("createRuntime").arg("--config").arg(sandbox.config_path()).stdin(Stdio::piped());
+    let mut hook = hook.spawn().unwrap();
+    // A hook that does not wait is over by then; one that does is not, however long this takes.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(hook.try_wait().unwrap().is_none(), "it did not wait for the state");
+    hook.stdin.take().unwrap().write_all(b"{}").unwrap();
+    assert!(hook.wait().unwrap().success());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Runtimes disagree about it: Kata leaves out version and status, crun says `created` for `creating` and a version of
 //! `1.0`, older crun leaves out the bundle. Only `id` is sure, so nothing else is demanded.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use serde::Deserialize;
 
@@ -53,6 +53,13 @@ impl State {
             ));
         }
         Self::parse(&bytes)
+    }
+
+    /// Takes in a state that is of no use: a runtime that is still writing it would be killed (SIGPIPE; crun), and the
+    /// container's start with it.
+    pub fn skip(input: impl Read) {
+        // What cannot be read cannot be waited for either.
+        let _ = io::copy(&mut input.take(MAX_STATE + 1), &mut io::sink());
     }
 
     /// Parses the state.

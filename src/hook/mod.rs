@@ -231,6 +231,7 @@ impl Hook {
     /// Runs a stage. An error is for the runtime: the policy says that the container must not start.
     pub fn run(&self, stage: Stage, input: impl Read) -> Result<()> {
         if self.store.is_disabled() {
+            State::skip(input);
             return Ok(());
         }
         match State::read(input) {
@@ -363,11 +364,13 @@ pub struct Told {
 pub fn main(stage: Stage, file: &Path, roots: Roots, told: Told, input: impl Read) -> Result<()> {
     // Before anything that could go wrong: the kill switch works with a broken configuration too.
     if Store::at(roots.path(DEFAULT_RUN)).is_disabled() {
+        State::skip(input);
         return Ok(());
     }
     match Config::load(file).and_then(|config| Hook::new(roots, config)) {
         Ok(hook) => Hook { edits: told.edits, sandbox: told.sandbox, ..hook }.run(stage, input),
         Err(error) => {
+            State::skip(input);
             // What the policy would have been is not known: the container starts, and the log says why like this.
             let message = "container left as it was: the configuration cannot be used";
             Logger::new(&Config::default()).log(

@@ -298,7 +298,9 @@ impl Hook {
     /// The CPUs that a machine is to have now, where they are not simply all; and whether they are its own.
     pub fn cpus_of_machine(&self, record: &Record) -> Result<Option<(CpuSet, bool)>> {
         let own = record.writes.iter().map(|done| &done.write);
-        let mut own = own.filter(|write| write.level == Level::Container && write.knob == Knob::Cpus);
+        // Where its own group has no cpuset, its pod's stands for it.
+        let is_own = |write: &&Write| matches!(write.level, Level::Container | Level::Pod);
+        let mut own = own.filter(is_own).filter(|write| write.knob == Knob::Cpus);
         let planned = own.next().and_then(|write| write.value.set()).cloned();
         if !matches!(record.treatment.cpus, CpusRule::SharedPool | CpusRule::BestEffortPool) {
             return Ok(planned.map(|cpus| (cpus, true)));

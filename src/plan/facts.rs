@@ -2,7 +2,7 @@
 
 use super::exclusive;
 use crate::cpuset::CpuSet;
-use crate::kernel::control::{Knob, Version};
+use crate::kernel::control::{Controller, Knob, Version};
 use crate::kernel::group::{Group, Groups};
 use crate::kernel::identity::Ladder;
 use crate::qos::{KubeQos, QosClass};
@@ -130,10 +130,14 @@ pub struct Machine {
     pub is_there: bool,
     /// Whether that group has the files of the `cpu` controller, which on cgroup v2 the pod's need not hand on.
     pub has_cpu: bool,
+    /// The same of `cpuset`.
+    pub has_cpuset: bool,
     /// Whether that group is outside its pod's, or would be.
     pub is_outside: bool,
     /// The group of what does not run in its own.
     pub overhead: Option<Groups>,
+    /// The controllers that this one has not: on cgroup v2 Kata's Go runtime gives it none.
+    pub overhead_lacks: Vec<Controller>,
     /// Where else its VMM is.
     pub astray: Option<String>,
 }

@@ -13,7 +13,7 @@ use crate::container::{self, Vm};
 use crate::cpuset::CpuSet;
 use crate::error::{Error, Result};
 use crate::kernel::control::{Controller, Knob, Value};
-use crate::kernel::group::Groups;
+use crate::kernel::group::{Group, Groups};
 use crate::policy::treatment::{Burst, CpusRule, Treatment};
 use crate::record::Who;
 
@@ -22,9 +22,18 @@ pub(super) fn machine(place: &container::Place, vm: &Vm) -> Machine {
     let cpu = &place.groups.cpu;
     let is_there = cpu.exists();
     let is_moved = vm.engine_path.is_some();
+    let has_cpu = |group: &Group| group.has(Knob::Shares) || group.has(Knob::Weight);
+    let has_cpuset = |groups: &Groups| groups.cpuset.as_ref().is_some_and(|group| group.has(Knob::Cpus));
+    let overhead_lacks = vm.overhead.iter().flat_map(|overhead| {
+        let cpu = (!has_cpu(&overhead.cpu)).then_some(Controller::Cpu);
+        let cpuset = (overhead.cpuset.is_some() && !has_cpuset(overhead)).then_some(Controller::Cpuset);
+        cpu.into_iter().chain(cpuset)
+    });
     Machine {
         is_there,
-        has_cpu: !is_there || cpu.has(Knob::Shares) || cpu.has(Knob::Weight),
+        has_cpu: !is_there || has_cpu(cpu),
+        has_cpuset: !is_there || has_cpuset(&place.groups),
+        overhead_lacks: overhead_lacks.collect(),
         is_outside: !is_moved && place.pod.as_ref().is_some_and(|pod| !is_below(cpu, &pod.cpu)),
         overhead: vm.overhead.clone(),
         astray: vm.astray.clone(),
@@ -124,8 +133,11 @@ impl Builder<'_> {
             self.set(Level::Overhead, Some(overhead), Knob::Cpus, Value::Set(cpus.clone()), why);
         }
         let pod = place.pod.as_ref().and_then(|pod| pod.cpuset.as_ref());
-        if let (false, Some(pod)) = (vm.is_there, pod) {
-            let why = format!("{why}; until the machine has its own group");
+        if let (false, Some(pod)) = (vm.is_there && vm.has_cpuset, pod) {
+            let why = match vm.is_there {
+                true => format!("{why}; the machine's own group has no cpuset"),
+                false => format!("{why}; until the machine has its own group"),
+            };
             self.set(Level::Pod, Some(pod), Knob::Cpus, Value::Set(cpus.clone()), why);
         }
     }
@@ -138,6 +150,13 @@ impl Builder<'_> {
             let own = place.groups.cpu.clone();
             self.writes.retain(|write| write.group != own || write.knob.controller() != Controller::Cpu);
         }
+        if !vm.has_cpuset {
+            let own = place.groups.cpuset.clone();
+            self.writes.retain(|write| Some(&write.group) != own.as_ref() || write.knob != Knob::Cpus);
+        }
+        self.writes.retain(|write| {
+            write.level != Level::Overhead || !vm.overhead_lacks.contains(&write.knob.controller())
+        });
         let path = &place.groups.cpu.path;
         if vm.is_outside {
             self.lost.push(format!(
@@ -146,9 +165,13 @@ impl Builder<'_> {
             ));
         }
         if let Some(overhead) = &vm.overhead {
+            let identity = match vm.overhead_lacks.contains(&Controller::Cpu) {
+                true => "that group has no cpu controller, so they have nothing of the pod's",
+                false => "they have the identity, but neither the pod's weight nor its limits",
+            };
             self.lost.push(format!(
-                "placement: the VMM's I/O threads, virtiofsd and the shim are in {}, outside the pod: they have the identity, \
-                 but neither the pod's weight nor its limits; set sandbox_cgroup_only = true in Kata's configuration",
+                "placement: the VMM's I/O threads, virtiofsd and the shim are in {}, outside the pod: {identity}; \
+                 set sandbox_cgroup_only = true in Kata's configuration",
                 overhead.cpu.path
             ));
         }

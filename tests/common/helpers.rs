@@ -60,7 +60,7 @@ pub fn rootfs() -> &'static Path {
         let prober = Helper::Prober.path();
         let hash = prober.extension().unwrap_or_default().to_string_lossy().into_owned();
         place(&folder().join(format!("rootfs.{hash}")), |new| {
-            for sub in ["bin", "dev", "host/cgroup", "proc", "sys/fs/cgroup", "tmp"] {
+            for sub in ["bin", "dev", "host/cgroup", "proc", "run", "sys/fs/cgroup", "tmp"] {
                 fs::create_dir_all(new.join(sub)).unwrap();
             }
             fs::hard_link(&prober, new.join("prober")).unwrap();

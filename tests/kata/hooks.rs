@@ -252,6 +252,29 @@ fn a_group_without_the_controller_is_its_pods() {
     assert_eq!(node.refused(), []);
 }
 
+/// Kata's Go runtime has the groups above give away what the sandbox's resources name, and nothing for the overhead's.
+#[test]
+fn groups_without_controllers_are_not_written_and_the_pods_stands_for_the_machines() {
+    let Some(node) = Node::new(Kernel::anck_5_10().on(Layout::V2)) else { return };
+    node.config("[claims]\nnamespaces = [\"*\"]\n");
+    let pod = node.kata(Flavour::Go, Driver::Cgroupfs, Kube::Guaranteed, false, "sb1").class("LSR");
+    let pod = pod.annotation("scheduling.koordinator.sh/resource-status", r#"{"cpuset":"2-3"}"#);
+    pod.bundle("sb1");
+    pod.shim();
+    pod.boot("qemu-system-x86");
+    for controller in ["cpu", "cpuset"] {
+        node.machine().disable("/kata_overhead", controller);
+        node.machine().disable(&pod.path, controller);
+    }
+    for stage in ["prestart", "poststart"] {
+        pod.hook(stage, "sb1");
+        assert_eq!((pod.pod(BVT), pod.pod("cpuset.cpus")), ("2".to_owned(), "2-3".to_owned()), "{stage}");
+        assert_eq!(node.record("sb1").unwrap()["errors"].to_string(), "[]");
+        assert_eq!(node.refused(), []);
+    }
+    assert!(lost(&node, "sb1").contains("has no cpu controller"), "{}", lost(&node, "sb1"));
+}
+
 /// Kata keeps all pods without a path in one group.
 #[test]
 fn a_group_of_several_pods_is_never_written() {

@@ -109,6 +109,9 @@ impl Direct {
         spec["process"]["args"] = json!(["/bin/sleep", "3600"]);
         spec["process"]["terminal"] = json!(false);
         spec["linux"]["cgroupsPath"] = json!(asked.cgroups_path);
+        // As CRI has it for every sandbox. On v2 Kata's Go runtime has the pod's group give `cpu` and `cpuset` away only
+        // where its sandbox's specification says something of CPUs.
+        spec["linux"]["resources"]["cpu"]["shares"] = json!(2);
         if !asked.cpus.is_empty() {
             spec["linux"]["resources"]["cpu"]["cpus"] = json!(asked.cpus);
         }

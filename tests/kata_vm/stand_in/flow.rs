@@ -21,7 +21,7 @@ impl Sandbox {
         let note = |entry: Entry| entry.write(&config.stand_in.journal);
         note(read(request, &spec))?;
         let only = config.runtime.sandbox_cgroup_only;
-        let places = Places::of(flavour, spec.cgroups_path(), &request.id, only);
+        let places = Places::of(flavour, spec.cgroups_path(), &request.id, only, spec.has_cpu());
 
         // The runtime in Rust makes the sandbox's group when it first puts something in.
         let first = match &places.overhead {

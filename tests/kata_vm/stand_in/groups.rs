@@ -1,4 +1,5 @@
-//! Control groups as Kata makes, fills and removes them: on v1 in every hierarchy, on v2 with every controller.
+//! Control groups as Kata makes, fills and removes them: on v1 in every hierarchy, on v2 with those
+//! controllers that the runtime in question gives away.
 
 use std::fs;
 use std::io;
@@ -15,17 +16,24 @@ pub struct Group {
     /// Its path in every hierarchy.
     pub path: String,
     unit: Option<(String, String)>,
+    /// The controllers that groups above give away for it on v2; all where there are none.
+    only: Option<&'static [&'static str]>,
 }
 
 impl Group {
     pub fn new(path: &str) -> Self {
-        Self { path: path.to_owned(), unit: None }
+        Self { path: path.to_owned(), unit: None, only: None }
+    }
+
+    /// The same with these controllers alone.
+    pub fn with(self, only: &'static [&'static str]) -> Self {
+        Self { only: Some(only), ..self }
     }
 
     /// A transient scope in a slice.
     pub fn scope(slice: &str, unit: &str) -> Self {
         let path = slice_path(slice);
-        Self { path: format!("{path}/{unit}"), unit: Some((slice.to_owned(), unit.to_owned())) }
+        Self { path: format!("{path}/{unit}"), unit: Some((slice.to_owned(), unit.to_owned())), only: None }
     }
 
     /// Makes it and puts this process into it where that is one step: systemd makes no scope without a process.
@@ -38,7 +46,7 @@ impl Group {
             for name in self.path.split('/').filter(|name| !name.is_empty()) {
                 let parent = hierarchy.dir(&path);
                 if hierarchy.v2 {
-                    give_controllers(&parent)?;
+                    give_controllers(&parent, self.only)?;
                 }
                 path = format!("{path}/{name}");
                 match fs::create_dir(hierarchy.dir(&path)) {
@@ -172,10 +180,10 @@ pub fn hierarchies() -> impl Iterator<Item = &'static Hierarchy> {
     cgroup::hierarchies().iter().filter(|hierarchy| hierarchy.v2 != cgroup::is_v1())
 }
 
-fn give_controllers(dir: &Path) -> Result<(), String> {
+fn give_controllers(dir: &Path, only: Option<&[&str]>) -> Result<(), String> {
     let file = dir.join("cgroup.controllers");
     let all = fs::read_to_string(&file).map_err(|e| format!("read {}: {e}", file.display()))?;
-    for controller in all.split_whitespace() {
+    for controller in all.split_whitespace().filter(|name| only.is_none_or(|only| only.contains(name))) {
         // Some cannot be given away from everywhere, which Kata does not mind.
         let _ = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
     }

@@ -39,13 +39,19 @@ struct Linux {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Resources {
-    pub cpu: Cpu,
+    pub cpu: Option<Cpu>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Cpu {
     pub cpus: String,
+}
+
+impl Resources {
+    fn cpus(&self) -> &str {
+        self.cpu.as_ref().map_or("", |cpu| &cpu.cpus)
+    }
 }
 
 /// See the module.
@@ -99,12 +105,17 @@ impl Spec {
 
     /// `linux.resources.cpu.cpus`, as it is written there.
     pub fn cpus(&self) -> &str {
-        &self.linux.resources.cpu.cpus
+        self.linux.resources.cpus()
+    }
+
+    /// Whether it says anything of CPUs.
+    pub fn has_cpu(&self) -> bool {
+        self.linux.resources.cpu.is_some()
     }
 
     /// What an update asks for is from now on what the spec asks for.
     pub fn update(&mut self, resources: Resources) {
-        if !resources.cpu.cpus.is_empty() {
+        if !resources.cpus().is_empty() {
             self.linux.resources = resources;
         }
     }
