@@ -192,7 +192,7 @@ pub fn bring(writes: &[Write]) -> Vec<Error> {
 }
 
 /// Puts values back. A controller that was taken away from a group took its values along: then there is nothing to do.
-pub fn put_back(writes: &[Write]) -> Vec<Error> {
+pub fn give_back(writes: &[Write]) -> Vec<Error> {
     let mut errors = bring(writes);
     errors.retain(|error| error.as_errno() != Some(Errno::ENOENT));
     errors

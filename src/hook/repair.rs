@@ -71,9 +71,13 @@ impl Hook {
         for (id, record) in &live {
             self.repair_container(id, record, &mut work);
         }
-        for (id, _) in live.iter().filter(|_| !is_dry) {
-            if let Some(record) = self.store.load(id)? {
-                self.repair_container(id, &record, &mut work);
+        if !is_dry {
+            for (id, _) in &live {
+                match self.store.load(id) {
+                    Ok(Some(record)) => self.repair_container(id, &record, &mut work),
+                    Ok(None) => {}
+                    Err(error) => work.repaired.errors.push(format!("container {id}: {error}")),
+                }
             }
         }
         for (id, record) in &gone {

@@ -147,13 +147,13 @@ impl Hook {
             return errors;
         }
         let writes = put_back(&journal);
-        let mut left = apply::put_back(&writes);
+        let mut left = apply::give_back(&writes);
         for _ in 0..DYING.0 {
             if !left.iter().any(|error| matches!(error.as_errno(), Some(Errno::EINVAL | Errno::EBUSY))) {
                 break;
             }
             thread::sleep(DYING.1);
-            left = apply::put_back(&writes);
+            left = apply::give_back(&writes);
         }
         // What cannot be put back now, a repair can.
         if left.is_empty() || !group.exists() {

@@ -284,7 +284,7 @@ impl Hook {
             let before = done.before.clone().filter(|_| is_ours)?;
             Some(Write { value: before, why: "as it was before".to_owned(), ..done.write.clone() })
         });
-        apply::put_back(&back.collect::<Vec<_>>())
+        apply::give_back(&back.collect::<Vec<_>>())
     }
 
     /// The class that a container of a machine's pod asks for itself; none where it asks for nothing.

@@ -128,15 +128,13 @@ impl NodeCpus {
 pub struct Machine {
     /// Whether its own group is there.
     pub is_there: bool,
-    /// Whether that group has the files of the `cpu` controller, which on cgroup v2 the pod's need not hand on.
-    pub has_cpu: bool,
-    /// The same of `cpuset`.
-    pub has_cpuset: bool,
+    /// The controllers that this group has not although it is there: on cgroup v2 the pod's need not hand them on.
+    pub lacks: Vec<Controller>,
     /// Whether that group is outside its pod's, or would be.
     pub is_outside: bool,
     /// The group of what does not run in its own.
     pub overhead: Option<Groups>,
-    /// The controllers that this one has not: on cgroup v2 Kata's Go runtime gives it none.
+    /// The same of that one: on cgroup v2 Kata's Go runtime gives it none.
     pub overhead_lacks: Vec<Controller>,
     /// Where else its VMM is.
     pub astray: Option<String>,

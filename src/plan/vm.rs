@@ -13,7 +13,7 @@ use crate::container::{self, Vm};
 use crate::cpuset::CpuSet;
 use crate::error::{Error, Result};
 use crate::kernel::control::{Controller, Knob, Value};
-use crate::kernel::group::{Group, Groups};
+use crate::kernel::group::Groups;
 use crate::policy::treatment::{Burst, CpusRule, Treatment};
 use crate::record::Who;
 
@@ -22,22 +22,22 @@ pub(super) fn machine(place: &container::Place, vm: &Vm) -> Machine {
     let cpu = &place.groups.cpu;
     let is_there = cpu.exists();
     let is_moved = vm.engine_path.is_some();
-    let has_cpu = |group: &Group| group.has(Knob::Shares) || group.has(Knob::Weight);
-    let has_cpuset = |groups: &Groups| groups.cpuset.as_ref().is_some_and(|group| group.has(Knob::Cpus));
-    let overhead_lacks = vm.overhead.iter().flat_map(|overhead| {
-        let cpu = (!has_cpu(&overhead.cpu)).then_some(Controller::Cpu);
-        let cpuset = (overhead.cpuset.is_some() && !has_cpuset(overhead)).then_some(Controller::Cpuset);
-        cpu.into_iter().chain(cpuset)
-    });
     Machine {
         is_there,
-        has_cpu: !is_there || has_cpu(cpu),
-        has_cpuset: !is_there || has_cpuset(&place.groups),
-        overhead_lacks: overhead_lacks.collect(),
+        lacks: if is_there { lacking(&place.groups) } else { Vec::new() },
+        overhead_lacks: vm.overhead.as_ref().map(lacking).unwrap_or_default(),
         is_outside: !is_moved && place.pod.as_ref().is_some_and(|pod| !is_below(cpu, &pod.cpu)),
         overhead: vm.overhead.clone(),
         astray: vm.astray.clone(),
     }
+}
+
+/// The controllers whose files the groups have not, of those that a plan writes to.
+fn lacking(groups: &Groups) -> Vec<Controller> {
+    let has_cpu = groups.cpu.has(Knob::Shares) || groups.cpu.has(Knob::Weight);
+    let has_cpuset = groups.cpuset.as_ref().is_none_or(|group| group.has(Knob::Cpus));
+    let all = [(Controller::Cpu, has_cpu), (Controller::Cpuset, has_cpuset)];
+    all.into_iter().filter(|(_, has)| !has).map(|(controller, _)| controller).collect()
 }
 
 impl Sources<'_> {
@@ -126,36 +126,42 @@ impl Builder<'_> {
         }
     }
 
-    /// The overhead's CPUs; and as long as the machine has no group, its pod's, so that it is born with them.
+    /// The overhead's CPUs; and as long as the machine has no group, or one without CPUs, its pod's.
     pub(super) fn cpus_of_vm(&mut self, place: &Place<'_>, cpus: &CpuSet, why: &str) {
         let Some(vm) = &self.facts.vm else { return };
         if let Some(overhead) = vm.overhead.as_ref().and_then(|overhead| overhead.cpuset.as_ref()) {
             self.set(Level::Overhead, Some(overhead), Knob::Cpus, Value::Set(cpus.clone()), why);
         }
+        let lacks_cpus = vm.lacks.contains(&Controller::Cpuset);
         let pod = place.pod.as_ref().and_then(|pod| pod.cpuset.as_ref());
-        if let (false, Some(pod)) = (vm.is_there && vm.has_cpuset, pod) {
+        // It stands for the machine's group only where the machine is below it.
+        let pod = pod.filter(|_| !vm.is_there || (lacks_cpus && !vm.is_outside));
+        if let Some(pod) = pod {
             let why = match vm.is_there {
                 true => format!("{why}; the machine's own group has no cpuset"),
                 false => format!("{why}; until the machine has its own group"),
             };
             self.set(Level::Pod, Some(pod), Knob::Cpus, Value::Set(cpus.clone()), why);
+        } else if lacks_cpus {
+            self.lost.push(format!(
+                "cpus: {} has no cpuset controller, and nothing above it that could be written for it",
+                place.groups.cpu.path
+            ));
         }
     }
 
     /// What the machine's place cannot give.
     pub(super) fn bounds_of_vm(&mut self, place: &Place<'_>) {
         let Some(vm) = &self.facts.vm else { return };
-        if !vm.has_cpu {
-            // Its tasks are the pod's in that hierarchy.
-            let own = place.groups.cpu.clone();
-            self.writes.retain(|write| write.group != own || write.knob.controller() != Controller::Cpu);
-        }
-        if !vm.has_cpuset {
-            let own = place.groups.cpuset.clone();
-            self.writes.retain(|write| Some(&write.group) != own.as_ref() || write.knob != Knob::Cpus);
-        }
+        // Its tasks are the pod's in a hierarchy whose controller it has not.
         self.writes.retain(|write| {
-            write.level != Level::Overhead || !vm.overhead_lacks.contains(&write.knob.controller())
+            let controller = write.knob.controller();
+            let lacks = match write.level {
+                Level::Overhead => &vm.overhead_lacks,
+                _ if place.groups.of(controller) == Some(&write.group) => &vm.lacks,
+                _ => return true,
+            };
+            !lacks.contains(&controller)
         });
         let path = &place.groups.cpu.path;
         if vm.is_outside {
