@@ -19,6 +19,10 @@ FATAL = re.compile(
     r"|rcu_\w+ (?:self-)?detected stall|Unable to mount root"
 )
 
+# One thread for all of a guest's CPUs. With one for each, a CPU may go on running an instruction that another has patched,
+# for ever; and as many guests run at once as there are CPUs here, so that more threads would only be in each other's way.
+EMULATED = ("-accel", "tcg,thread=single")
+
 # A guest that has said it is done has this long to turn itself off.
 OFF_S = 20
 
@@ -41,7 +45,7 @@ class Hardware:
     append: str = ""
     engines: tuple[pathlib.Path, ...] = ()
     extra: tuple[str, ...] = ()
-    accel: tuple[str, ...] = ("-accel", "tcg")
+    accel: tuple[str, ...] = EMULATED
 
     def command(self, plan: pathlib.Path, serial: list[str]) -> list[str]:
         """QEMU's command line. No network, no display, no monitor; no disk is changed."""
