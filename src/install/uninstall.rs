@@ -40,6 +40,11 @@ pub fn uninstall(node: &Node, engine: Option<Engine>, main: Option<&Path>, is_dr
         }
         if is_held {
             manifest.engines.push(Installed { files, ..installed.clone() });
+        } else if installed.engine.is_kubernetes() {
+            outcome.notes.push(format!(
+                "{}: pods whose RuntimeClass names the handler {}, or one made for Kata, do not start on this node any more",
+                installed.engine, installed.handler
+            ));
         }
         if !installed.files.is_empty() && !outcome.changed.contains(&installed.engine) {
             outcome.changed.push(installed.engine);

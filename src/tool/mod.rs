@@ -19,12 +19,14 @@ mod status;
 mod switch;
 mod vm;
 
+use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::error::Error;
 use crate::hook::Hook;
 use crate::kernel::fs::Roots;
 use crate::policy::config::{Config, DEFAULT_PATH};
@@ -111,6 +113,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Said> {
+    if let Some(root) = &cli.root {
+        // A mistyped one would be an empty node, and installed into.
+        fs::read_dir(root).map_err(|e| Error::os("open what --root names", root, &e))?;
+    }
     let session = Session::new(cli);
     match &cli.command {
         Command::Plan(args) => plan::run(&session, args),

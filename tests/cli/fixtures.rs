@@ -177,3 +177,14 @@ fn a_node_without_the_cpu_controller_is_told_so() {
     assert_eq!(code(&ran), 1);
     says(&ran.stderr, &["no hierarchy with the cpu controller"]);
 }
+
+#[test]
+fn a_root_that_is_none_is_named_and_not_made() {
+    let sandbox = Sandbox::new("cli-root");
+    let root = sandbox.dir().join("mistyped");
+    for args in [&["check"][..], &["status"], &["install", "--engine", "docker"]] {
+        let ran = run(&sandbox, &root, args, "").fails();
+        says(&ran.stderr, &["open what --root names", root.to_str().unwrap(), "ENOENT"]);
+        assert!(!root.exists(), "{args:?}");
+    }
+}

@@ -1,10 +1,11 @@
 //! The command line itself: help, wrong usage, completions, manual pages, configuration, colours.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use super::common::{Sandbox, dist};
-use super::{QOS, code, limited, says, tool, tool_with};
+use super::{QOS, code, limited, says, squeezed, tool, tool_with};
 
 const COMMANDS: [&str; 13] = [
     "plan",
@@ -190,4 +191,43 @@ fn a_reader_that_goes_away_is_no_error() {
         .output()
         .unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
+/// What the versions of the runtimes on this node mean, as they print them.
+#[test]
+fn check_says_what_an_old_runtime_does_not_do() {
+    let sandbox = Sandbox::new("cli-versions");
+    let folder = sandbox.dir().join("bin");
+    fs::create_dir(&folder).unwrap();
+    let kata = |version| {
+        format!(
+            r#"Kata Containers containerd shim (Golang): id: "io.containerd.kata.v2", version: {version}, commit: 0"#
+        )
+    };
+    let check = |programs: &[(&str, &str)]| {
+        for (name, says) in programs {
+            let path = folder.join(name);
+            fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let mut command = Command::new(dist("plimsoll"));
+        command.arg("--config").arg(sandbox.config_path()).arg("check").env("PATH", &folder);
+        squeezed(&String::from_utf8(command.output().unwrap().stdout).unwrap())
+    };
+    let old = check(&[
+        ("runc", "runc version 1.1.5+ds1"),
+        ("youki", "youki version: 0.5.7"),
+        ("containerd-shim-kata-v2", &kata("3.4.0")),
+    ]);
+    says(
+        &old,
+        &[
+            "runc 1.1.5+ds1: ignores cpu.burst",
+            "youki 0.5.7: runs createRuntime hooks too late",
+            "containerd-shim-kata-v2 3.4.0: runs createRuntime hooks for a pod's sandbox only",
+            "containerd-shim-kata-v2 3.5 or later does not",
+        ],
+    );
+    let new = check(&[("containerd-shim-kata-v2", &kata("3.5.0"))]);
+    assert!(!new.contains("containerd-shim-kata-v2 3.5.0:"), "{new}");
 }

@@ -196,9 +196,15 @@ impl Bundle {
     pub fn write(&self) {
         fs::create_dir_all(&self.dir).unwrap();
         let mut spec = self.spec.clone();
-        // crun shows nothing of what a hook says unless it is told where.
         if chosen_runtime().is_some_and(|name| name == "crun") {
+            // It shows nothing of what a hook says unless it is told where.
             spec["annotations"]["run.oci.hooks.stderr"] = self.hooks_stderr().to_str().unwrap().into();
+            // `crun run` waits for a hook that has a timeout by SIGCHLD, and takes one for two where the container ends
+            // at the same moment: the hook "timeout expired", whatever it does.
+            let hooks = spec["hooks"].get_mut("poststart").and_then(Value::as_array_mut);
+            for hook in hooks.into_iter().flatten() {
+                hook.as_object_mut().unwrap().remove("timeout");
+            }
         }
         fs::write(self.dir.join("config.json"), serde_json::to_vec(&spec).unwrap()).unwrap();
     }

@@ -35,7 +35,10 @@ fn nothing_is_left_and_every_file_is_as_it_was() {
             "+++ /dev/null",
         ],
     );
-    says(&tree.uninstall(&[]), &["as it was", "systemctl restart containerd", "systemctl reload docker"]);
+    says(
+        &tree.uninstall(&[]),
+        &["as it was", "RuntimeClass", "systemctl restart containerd", "systemctl reload docker"],
+    );
     assert_eq!(tree.snapshot(), before);
     says(&tree.uninstall(&[]), &["not installed"]);
 }
