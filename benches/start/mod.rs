@@ -13,13 +13,15 @@ use std::fs;
 use nix::sys::prctl::set_child_subreaper;
 use serde_json::{Value, json};
 
-use crate::common::{Bundle, Helper, Hook, Sandbox, dist};
+use crate::common::{Bundle, Helper, Hook, Sandbox, cgroup, dist};
 use crate::figures::{Dice, Figure};
 use crate::page::{Goal, Panel, Section, Table, lines, panels};
 use one::{Sample, Series, interleaved};
 
 const NOOP: &str = "no-op hook";
 const PLAIN: &str = "runc";
+/// Plain runc where somebody has made the pod idle, as Plimsoll does for best effort: what that alone costs a start.
+const IDLE_POD: &str = "runc, its pod idle";
 const NOOP_HOOKS: &str = "runc, 3 no-op hooks";
 const NOOP_WRAPPER: &str = "no-op wrapper, no-op hook";
 /// How many containers a node has already.
@@ -152,6 +154,13 @@ fn container(sandbox: &Sandbox, id: &str, class: Option<&str>) -> Bundle {
     }
 }
 
+/// A container in a pod that is idle already; none where the kernel has no `cpu.idle` (before 5.15).
+fn idle_pod(sandbox: &Sandbox) -> Option<Bundle> {
+    let bundle = container(sandbox, "idle", None);
+    cgroup::make(bundle.pod_group());
+    cgroup::write(bundle.pod_group(), "cpu.idle", "1").is_ok().then_some(bundle)
+}
+
 /// Whole container starts, one at a time.
 fn whole(
     plain: &Sandbox,
@@ -177,6 +186,9 @@ fn whole(
         ("wrapper, BE".to_owned(), wrapped, container(wrapped, "be", Some("BE"))),
         ("wrapper, asks for nothing".to_owned(), wrapped, container(wrapped, "none", None)),
     ];
+    if let Some(bundle) = idle_pod(plain) {
+        arms.insert(1, (IDLE_POD.to_owned(), plain, bundle));
+    }
     for (n, node) in many {
         arms.push((format!("wrapper, LS, {n} containers"), node, container(node, "many", Some("LS"))));
     }

@@ -46,7 +46,7 @@ class Guest:
     qemu: list[str] = dataclasses.field(default_factory=list)
     modules: list[str] = dataclasses.field(default_factory=list)
     """Kernel modules in the order they are loaded in, with parameters after colons: the kernel's own, or lab/vendor's."""
-    starts: int = 40
+    starts: int = 20
     """How many container starts stand for SPECIFICATION.md's thousand: the machine is an emulated one."""
     each_s: int = 300
     """The time limit of one test program."""
