@@ -275,6 +275,30 @@ fn groups_without_controllers_are_not_written_and_the_pods_stands_for_the_machin
     assert!(lost(&node, "sb1").contains("has no cpu controller"), "{}", lost(&node, "sb1"));
 }
 
+/// The pod's CPUs bind nothing that is outside the pod: then they are lost, and not written for nothing.
+#[test]
+fn a_pods_cpus_do_not_stand_for_those_of_a_machine_outside_it() {
+    let Some(node) = Node::new(Kernel::anck_5_10().on(Layout::V2)) else { return };
+    node.config("[claims]\nnamespaces = [\"*\"]\n");
+    let pod = node.kata(Flavour::Rust, Driver::Cgroupfs, Kube::Guaranteed, true, "sb1").class("LSR");
+    let pod = pod.annotation("scheduling.koordinator.sh/resource-status", r#"{"cpuset":"2-3"}"#);
+    let group = "/kata_sandboxed_pod/sb1";
+    {
+        let mut machine = node.machine();
+        machine.make_group(group);
+        machine.disable("/kata_sandboxed_pod", "cpuset");
+        machine.name(pod.vmm(), pod.vmm(), "qemu-system-x86");
+        machine.join(group, pod.vmm());
+    }
+    pod.bundle("c1");
+    let before = pod.pod("cpuset.cpus");
+    pod.hook("createContainer", "c1");
+    assert_eq!(pod.pod("cpuset.cpus"), before);
+    let lost = lost(&node, "sb1");
+    assert!(lost.contains("cpus: "), "{lost}");
+    assert_eq!(node.record("sb1").unwrap()["errors"].to_string(), "[]");
+}
+
 /// Kata keeps all pods without a path in one group.
 #[test]
 fn a_group_of_several_pods_is_never_written() {
