@@ -11,7 +11,7 @@ impl Builder<'_> {
     pub(super) fn cpus(&mut self, place: &Place<'_>) {
         let Some(now) = &self.facts.cpus else {
             if self.treatment.cpus != CpusRule::Keep {
-                self.lost.push("cpus: no hierarchy with the cpuset controller".to_owned());
+                self.lost.push(format!("cpus: {} has no cpuset controller", place.groups.cpu.path));
             }
             return;
         };

@@ -255,24 +255,32 @@ fn a_group_without_the_controller_is_its_pods() {
 /// Kata's Go runtime has the groups above give away what the sandbox's resources name, and nothing for the overhead's.
 #[test]
 fn groups_without_controllers_are_not_written_and_the_pods_stands_for_the_machines() {
-    let Some(node) = Node::new(Kernel::anck_5_10().on(Layout::V2)) else { return };
-    node.config("[claims]\nnamespaces = [\"*\"]\n");
-    let pod = node.kata(Flavour::Go, Driver::Cgroupfs, Kube::Guaranteed, false, "sb1").class("LSR");
-    let pod = pod.annotation("scheduling.koordinator.sh/resource-status", r#"{"cpuset":"2-3"}"#);
-    pod.bundle("sb1");
-    pod.shim();
-    pod.boot("qemu-system-x86");
-    for controller in ["cpu", "cpuset"] {
-        node.machine().disable("/kata_overhead", controller);
-        node.machine().disable(&pod.path, controller);
+    for (in_one_group, lacks) in [(false, &["cpu", "cpuset"][..]), (true, &["cpuset"])] {
+        let Some(node) = Node::new(Kernel::anck_5_10().on(Layout::V2)) else { return };
+        node.config(OPEN);
+        let pod =
+            node.kata(Flavour::Go, Driver::Cgroupfs, Kube::Guaranteed, in_one_group, "sb1").class("LSR");
+        let pod = pod.annotation("scheduling.koordinator.sh/resource-status", r#"{"cpuset":"2-3"}"#);
+        pod.bundle("sb1");
+        pod.shim();
+        pod.boot("qemu-system-x86");
+        for controller in lacks {
+            if !in_one_group {
+                node.machine().disable("/kata_overhead", controller);
+            }
+            node.machine().disable(&pod.path, controller);
+        }
+        for stage in ["prestart", "poststart"] {
+            pod.hook(stage, "sb1");
+            let values = (pod.pod(BVT), pod.pod("cpuset.cpus"));
+            assert_eq!(values, ("2".to_owned(), "2-3".to_owned()), "{stage} {in_one_group}");
+            assert_eq!(node.record("sb1").unwrap()["errors"].to_string(), "[]");
+            assert_eq!(node.refused(), []);
+        }
+        let lost = lost(&node, "sb1");
+        assert!(!lost.contains("cpus: "), "{lost}");
+        assert_eq!(lost.contains("has no cpu controller"), !in_one_group, "{lost}");
     }
-    for stage in ["prestart", "poststart"] {
-        pod.hook(stage, "sb1");
-        assert_eq!((pod.pod(BVT), pod.pod("cpuset.cpus")), ("2".to_owned(), "2-3".to_owned()), "{stage}");
-        assert_eq!(node.record("sb1").unwrap()["errors"].to_string(), "[]");
-        assert_eq!(node.refused(), []);
-    }
-    assert!(lost(&node, "sb1").contains("has no cpu controller"), "{}", lost(&node, "sb1"));
 }
 
 /// The pod's CPUs bind nothing that is outside the pod: then they are lost, and not written for nothing.
@@ -295,7 +303,10 @@ fn a_pods_cpus_do_not_stand_for_those_of_a_machine_outside_it() {
     pod.hook("createContainer", "c1");
     assert_eq!(pod.pod("cpuset.cpus"), before);
     let lost = lost(&node, "sb1");
-    assert!(lost.contains("cpus: "), "{lost}");
+    assert!(
+        lost.contains(&format!("cpus: {group} has no cpuset controller, and nothing above it")),
+        "{lost}"
+    );
     assert_eq!(node.record("sb1").unwrap()["errors"].to_string(), "[]");
 }
 
