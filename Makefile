@@ -1,6 +1,6 @@
 # On a fresh Debian machine, as root, every target installs what it needs. The work is done by scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help build test test-kata guest-kernel lab lab-shell demo bench bench-start bench-colocation bench-burst bench-knobs bench-deps lint deps lab-deps engines fetch clean
+.PHONY: help build test test-kata guest-kernel lab lab-shell demo bench bench-start bench-colocation bench-burst bench-knobs bench-deps bench-programs lint deps lab-deps engines fetch clean
 SHELL := /bin/bash
 
 # What the tests and the benchmark run: the binaries that are shipped, not those of a debug build.
@@ -47,22 +47,26 @@ lab-deps: deps
 demo: build ## an online and an offline container, before and after
 	@scripts/demo
 
-# The driver needs no optimising: what it measures is in target/dist/, and programs of Debian.
-BENCH := $(RUST) cargo bench --locked --profile dev --bench bench
+# The operator's tool, which takes longest to build, has no part in it.
+bench-programs: deps
+	@$(RUST) scripts/build plimsoll-hook plimsoll-runtime containerd-shim-plimsoll-v2
 
-bench: build bench-deps ## what Plimsoll costs a start and does for the node: target/bench/report.html, about 10 minutes
+# The driver needs no optimising: what it measures is in target/dist/, and programs of Debian.
+BENCH := $(RUST) cargo bench --locked --profile dev --no-default-features --bench bench
+
+bench: bench-programs bench-deps ## what Plimsoll costs a start and does for the node: target/bench/report.html, about 10 minutes
 	@$(BENCH)
 
-bench-start: build ## what a container start costs, against hooks and a wrapper that do nothing
+bench-start: bench-programs ## what a container start costs, against hooks and a wrapper that do nothing
 	@$(BENCH) -- start
 
-bench-colocation: build bench-deps ## nginx beside an x264 transcode, with and without Plimsoll
+bench-colocation: bench-programs bench-deps ## nginx beside an x264 transcode, with and without Plimsoll
 	@$(BENCH) -- colocation
 
-bench-burst: build bench-deps ## a limited service whose requests come in bursts, with CPU burst off and on
+bench-burst: bench-programs bench-deps ## a limited service whose requests come in bursts, with CPU burst off and on
 	@$(BENCH) -- burst
 
-bench-knobs: build bench-deps ## what else might help the slowest requests: an experiment, not part of bench
+bench-knobs: bench-programs bench-deps ## what else might help the slowest requests: an experiment, not part of bench
 	@$(BENCH) -- knobs
 
 bench-deps:
