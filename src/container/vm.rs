@@ -56,8 +56,11 @@ impl Vm {
         let found = vmm.and_then(|vmm| Groups::of_process(roots, vmm.pid).ok());
         if let Some(found) = found.filter(|found| self.overhead.as_ref().is_none_or(|o| o.cpu != found.cpu)) {
             match found.cpu.path.rsplit('/').next().is_some_and(|name| is_of(name, sandbox.as_str())) {
-                // By path: on cgroup v2 a group is none of the hierarchy of a controller that it was not given.
-                true => own = Some(place::all_at(&top, |of| found.of(of).unwrap_or(&found.cpu).path.clone())),
+                // By path: on cgroup v2 a process has no group for a controller that its group was not given.
+                true => {
+                    let path = |controller| found.of(controller).unwrap_or(&found.cpu).path.clone();
+                    own = Some(place::all_at(&top, path));
+                }
                 false => self.astray = Some(found.cpu.path),
             }
         }
